@@ -1,0 +1,79 @@
+"""NumPy or CuPy: the one module, besides the CUDA kernels, that knows CuPy exists."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm.errors import DeviceError
+
+# CuPy arrays are typed as NumPy's: the operations used here mean the same on both.
+Array = npt.NDArray[Any]
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def xp_of(x: Array) -> ModuleType:
+    """Return the module, numpy or cupy, whose functions take ``x``."""
+    array: object = x
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    return sys.modules["cupy"]  # whoever made x has imported it
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto``, ``cpu`` or ``cuda`` into ``cpu`` or ``cuda``.
+
+    Raises:
+        DeviceError: ``cuda`` was asked for and cannot be used, or the name is unknown.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise DeviceError(f"unknown device {device!r}", remedy="auto, cpu or cuda")
+    if device == "cpu":
+        return "cpu"
+    obstacle = cuda_obstacle()
+    if not obstacle:
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise DeviceError(
+        "device cuda cannot be used",
+        cause=obstacle,
+        remedy='pip install "tinyddpm[cuda12]" on a machine with an NVIDIA driver, or --device cpu',
+    )
+
+
+def cuda_obstacle() -> str:
+    """Return why CUDA cannot be used here, or an empty string if it can."""
+    try:
+        import cupy  # noqa: PLC0415  an optional extra, imported only where a GPU is asked for
+    except ImportError as error:
+        return f"CuPy is not installed ({error})"
+    try:
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            return ""
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CUDA driver: {error}"
+    return "no CUDA device was found"
+
+
+def to_device(x: Array, device: str) -> Array:
+    """Copy a host array to ``device`` (``cpu`` or ``cuda``); on ``cpu`` it is ``x`` itself."""
+    if device == "cpu":
+        return x
+    import cupy  # noqa: PLC0415
+
+    on_device: Array = cupy.asarray(x)
+    return on_device
+
+
+def to_host(x: Array) -> Array:
+    """Return ``x`` as a NumPy array; a NumPy array is returned as it is."""
+    xp = xp_of(x)
+    if xp is np:
+        return x
+    on_host: Array = xp.asnumpy(x)
+    return on_host
