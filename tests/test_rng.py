@@ -1,0 +1,97 @@
+"""Philox4x32-10 against its published test vectors, and what the streams promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyddpm import rng
+
+KNOWN = [  # counter, key, output: kat_vectors of the Random123 distribution
+    ([0, 0, 0, 0], (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    (
+        [0xFFFFFFFF] * 4,
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+    ),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        (0xA4093822, 0x299F31D0),
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
+def test_published_vectors(counter, key, expected):
+    assert rng.philox4x32(np.array(counter, np.uint32), key).tolist() == expected
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    step=st.integers(0, 10**6),
+    n=st.integers(1, 9),
+    cut=st.integers(0, 9),
+    count=st.integers(1, 9),
+)
+def test_a_batch_in_two_parts_has_the_same_noise(seed, step, n, cut, count):
+    cut = min(cut, n)
+    whole = rng.normal(seed, "noise", step=step, samples=np.arange(n), shape=(count,))
+    parts = [
+        rng.normal(seed, "noise", step=step, samples=s, shape=(count,))
+        for s in (np.arange(cut), np.arange(cut, n))
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    longer = rng.words(seed, "noise", step=step, samples=np.arange(n), count=count + 5)
+    shorter = rng.words(seed, "noise", step=step, samples=np.arange(n), count=count)
+    np.testing.assert_array_equal(longer[:, :count], shorter)
+
+
+def test_seeds_streams_steps_samples_and_sites_share_no_word():
+    seen = []
+    for seed, stream, step, site in [
+        (0, "noise", 1, 0),
+        (1, "noise", 1, 0),
+        (0, "t", 1, 0),
+        (0, "noise", 2, 0),
+        (0, "noise", 1, 1),
+    ]:
+        drawn = rng.words(seed, stream, step=step, samples=np.arange(50), count=20, site=site)
+        seen += drawn.ravel().tolist()
+    assert len(set(seen)) >= len(seen) - 5  # 5000 words: 0.003 coincidences expected
+
+
+def test_normals_have_the_moments_of_a_normal():
+    """With n = 400,000 each mean is within 5.5 standard errors: false alarm 2e-7 in all."""
+    x = rng.normal(3, "noise", step=7, samples=np.arange(400), shape=(1000,), dtype=np.float64)
+    n = x.size
+    for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        z = ((x**power).mean() - expected) / np.sqrt(variance / n)
+        assert abs(z) < 5.5, power
+    assert rng.normal(0, "noise", step=0, samples=np.arange(2), shape=(3,)).dtype == np.float32
+
+
+def test_integers_cover_one_to_high_evenly():
+    t = rng.integers(0, "t", step=1, samples=np.arange(100_000), high=10)
+    counts = np.bincount(t, minlength=11)
+    assert counts[0] == 0
+    assert len(counts) == 11
+    chi2 = ((counts[1:] - 10_000) ** 2 / 10_000).sum()
+    assert chi2 < 50  # 9 degrees of freedom: p = 1e-7
+
+
+@given(n=st.integers(1, 60), epoch=st.integers(0, 5))
+def test_permutations(n, epoch):
+    order = rng.permutation(0, "order", epoch=epoch, n=n)
+    assert sorted(order.tolist()) == list(range(n))
+
+
+def test_epochs_differ():
+    assert not np.array_equal(
+        rng.permutation(0, "order", epoch=0, n=50), rng.permutation(0, "order", epoch=1, n=50)
+    )
+
+
+def test_seeds_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="seed"):
+        rng.words(-1, "t", step=0, samples=np.arange(1), count=1)
