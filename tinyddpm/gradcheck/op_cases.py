@@ -1,0 +1,106 @@
+"""One case or more for every ``*_backward`` in ``tinyddpm.ops``, in the order of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinyddpm.arrays import Array
+from tinyddpm.gradcheck.complex_step import Backward, Case, Forward
+from tinyddpm.ops.attention import QkvOrder, attention, attention_backward
+from tinyddpm.ops.concat import concat, concat_backward
+from tinyddpm.ops.conv2d import conv2d, conv2d_backward
+from tinyddpm.ops.dropout import dropout, dropout_backward
+from tinyddpm.ops.group_norm import group_norm, group_norm_backward
+from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
+from tinyddpm.ops.linear import linear, linear_backward
+from tinyddpm.ops.mean_square import mean_square, mean_square_backward
+from tinyddpm.ops.scale_shift import scale_shift, scale_shift_backward
+from tinyddpm.ops.silu import silu, silu_backward
+from tinyddpm.ops.softmax import softmax, softmax_backward
+from tinyddpm.ops.time_embedding import EmbeddingOrder, time_embedding, time_embedding_backward
+from tinyddpm.ops.upsample import upsample, upsample_backward
+
+Draw = Callable[..., Array]
+
+
+def op_cases(seed: int = 0) -> Iterator[Case]:
+    """Yield the cases at points drawn from ``seed``."""
+    draw: Draw = np.random.Generator(np.random.Philox(seed)).standard_normal
+    yield Case("linear", linear, linear_backward, (draw((2, 5, 3)), draw((3, 4)), draw(4)))
+    yield from _convolutions(draw)
+    yield from _elementwise_and_norms(draw)
+    yield from _attentions(draw)
+    yield from _embeddings(draw)
+    yield Case("concat", concat, concat_backward, (draw((2, 3, 2, 4)), draw((2, 3, 2, 3))))
+    yield Case("mean_square", _mean_square, _mean_square_backward, (draw((2, 3, 3, 2)),))
+
+
+def _convolutions(draw: Draw) -> Iterator[Case]:
+    for label, size, stride, pad in (
+        ("3x3", 3, 1, (1, 1)),
+        ("3x3 stride 2", 3, 2, (1, 1)),
+        ("3x3 stride 2, right and bottom", 3, 2, (0, 1)),
+        ("1x1", 1, 1, (0, 0)),
+    ):
+        inputs = draw((2, 6, 8, 3)), draw((size, size, 3, 4)), draw(4)
+        forward = partial(conv2d, stride=stride, pad=pad)
+        yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
+
+
+def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
+    inputs = draw((2, 4, 3, 6)), draw(6), draw(6)
+    norm = partial(group_norm, groups=3, norm_eps=1e-2)
+    norm_silu = partial(group_norm_silu, groups=3, norm_eps=1e-2)
+    yield Case("group_norm", norm, group_norm_backward, inputs)
+    yield _single("silu", silu, silu_backward, draw((3, 4)))
+    yield Case("group_norm_silu", norm_silu, group_norm_silu_backward, inputs)
+    inputs = draw((2, 4, 3, 5)), draw((2, 5)), draw((2, 5))
+    yield Case("scale_shift", scale_shift, scale_shift_backward, inputs)
+    keep = draw((2, 4, 3, 5)) > -0.5
+    yield _single(
+        "dropout", partial(dropout, keep=keep, rate=0.3), dropout_backward, draw(keep.shape)
+    )
+    yield _single(
+        "upsample",
+        lambda x: (upsample(x), None),
+        lambda dy, _: upsample_backward(dy),
+        draw((2, 3, 2, 4)),
+    )
+
+
+def _attentions(draw: Draw) -> Iterator[Case]:
+    yield _single("softmax", softmax, softmax_backward, draw((3, 5)))
+    orders: tuple[QkvOrder, ...] = ("qkv first", "heads first")
+    for order in orders:
+        forward = partial(attention, heads=2, qkv_order=order)
+        yield _single(f"attention, {order}", forward, attention_backward, draw((2, 5, 18)))
+
+
+def _embeddings(draw: Draw) -> Iterator[Case]:
+    orders: tuple[tuple[EmbeddingOrder, int], ...] = (("sin|cos", 1), ("cos|sin", 0))
+    for order, shift in orders:
+        forward = partial(time_embedding, dim=8, order=order, shift=shift)
+        name = f"time_embedding {order}, shift {shift}"
+        yield _single(name, forward, time_embedding_backward, 5 + draw(4))
+
+
+def _single(name: str, forward: Forward, backward: Callable[[Array, Any], Array], x: Array) -> Case:
+    """A case of one input, whose backward returns the gradient itself."""
+
+    def in_a_tuple(dy: Array, saved: Any) -> tuple[Array]:
+        return (backward(dy, saved),)
+
+    as_tuple: Backward = in_a_tuple
+    return Case(name, forward, as_tuple, (x,))
+
+
+def _mean_square(prediction: Array) -> tuple[Array, Any]:
+    return mean_square(prediction, np.linspace(-1, 1, prediction.size).reshape(prediction.shape))
+
+
+def _mean_square_backward(dvalue: Array, saved: Any) -> tuple[Array]:
+    return (mean_square_backward(dvalue, saved),)

@@ -1,0 +1,195 @@
+"""The blocks of the U-Net: time, residual, attention, down- and upsampling.
+
+Ho et al. 2020 (arXiv 2006.11239, appendix B) and Nichol & Dhariwal 2021 (2102.09672, appendix A).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+from tinyddpm.arrays import Array, xp_of
+from tinyddpm.nn.conditioning import AddTime, ScaleShiftTime
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
+from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.ops.dropout import DropoutSaved, dropout, dropout_backward
+from tinyddpm.ops.time_embedding import time_embedding
+
+
+class TimeMlpSaved(NamedTuple):
+    """What the two linear layers and the two SiLUs keep."""
+
+    hidden: Any
+    hidden_act: Any
+    out: Any
+    out_act: Any
+
+
+@final
+class TimeMlp:
+    """emb = silu(linear(silu(linear(time_embedding(t))))), shared by all residual blocks.
+
+    The last SiLU belongs to each block in the published code; it is the same for all, so it is
+    here.
+    """
+
+    def __init__(self, build: Builder, name: str, config: UNetConfig) -> None:
+        self.kernels, self.config = build.kernels, config
+        self.dim = config.channels[0]
+        self.hidden = Linear(build, f"{name}.hidden", self.dim, 4 * self.dim)
+        self.out = Linear(build, f"{name}.out", 4 * self.dim, 4 * self.dim)
+
+    def forward(self, t: Array) -> tuple[Array, TimeMlpSaved]:
+        """Embed the network's times ``t`` (N,), floats, as (N, 4·C₀)."""
+        order, shift = self.config.embedding_order, self.config.embedding_shift
+        scaled = t * self.config.time_scale
+        h, _ = time_embedding(scaled, dim=self.dim, order=order, shift=shift)
+        h, hidden = self.hidden.forward(h)
+        h, hidden_act = self.kernels.silu(h)
+        h, out = self.out.forward(h)
+        h, out_act = self.kernels.silu(h)
+        return h, TimeMlpSaved(hidden, hidden_act, out, out_act)
+
+    def backward(self, demb: Array, saved: TimeMlpSaved) -> None:
+        """Add to the gradients; the time itself is data and gets none."""
+        dh = self.kernels.silu_backward(demb, saved.out_act)
+        dh = self.out.backward(dh, saved.out)
+        dh = self.kernels.silu_backward(dh, saved.hidden_act)
+        self.hidden.backward(dh, saved.hidden)
+
+
+class ResBlockSaved(NamedTuple):
+    """What each step of the branch keeps; ``drop`` and ``shortcut`` where there are such steps."""
+
+    norm: Any
+    conv1: Any
+    time: Any
+    drop: DropoutSaved | None
+    conv2: Any
+    shortcut: Any
+
+
+@final
+class ResBlock:
+    """y = shortcut(x) + conv2(dropout(time_norm_silu(conv1(norm_silu(x)), emb)))."""
+
+    def __init__(
+        self, build: Builder, name: str, c_in: int, c_out: int, config: UNetConfig, *, site: int
+    ) -> None:
+        conditioned = AddTime if config.conditioning == "add" else ScaleShiftTime
+        groups, norm_eps = config.groups, config.norm_eps
+        self.rate, self.site = config.dropout, site
+        self.norm = GroupNorm(
+            build, f"{name}.norm1", c_in, groups=groups, norm_eps=norm_eps, silu=True
+        )
+        self.conv1 = Conv2d(build, f"{name}.conv1", c_in, c_out)
+        self.time = conditioned(build, name, c_out, config)
+        self.conv2 = Conv2d(build, f"{name}.conv2", c_out, c_out, zero=config.zero_init)
+        self.shortcut = (
+            Conv2d(build, f"{name}.shortcut", c_in, c_out, size=1, pad=(0, 0))
+            if c_in != c_out
+            else None
+        )
+
+    def forward(
+        self, x: Array, emb: Array, masks: DropoutMasks | None
+    ) -> tuple[Array, ResBlockSaved]:
+        """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
+        h, norm = self.norm.forward(x)
+        h, conv1 = self.conv1.forward(h)
+        h, time = self.time.forward(h, emb)
+        drop = None
+        if masks and self.rate:
+            h, drop = dropout(h, masks.keep(h, self.rate, self.site), rate=self.rate)
+        h, conv2 = self.conv2.forward(h)
+        skip, shortcut = self.shortcut.forward(x) if self.shortcut else (x, None)
+        return skip + h, ResBlockSaved(norm, conv1, time, drop, conv2, shortcut)
+
+    def backward(self, dy: Array, saved: ResBlockSaved) -> tuple[Array, Array]:
+        """Return ``(dx, demb)``."""
+        dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
+        dh = self.conv2.backward(dy, saved.conv2)
+        if saved.drop:
+            dh = dropout_backward(dh, saved.drop)
+        dh, demb = self.time.backward(dh, saved.time)
+        dh = self.conv1.backward(dh, saved.conv1)
+        dh = self.norm.backward(dh, saved.norm)
+        return dskip + dh, demb
+
+
+class AttentionBlockSaved(NamedTuple):
+    """What each step of the branch keeps."""
+
+    norm: Any
+    qkv: Any
+    attention: Any
+    out: Any
+
+
+@final
+class AttentionBlock:
+    """y = x + out(attention(qkv(group_norm(x)))), every pixel a token."""
+
+    def __init__(self, build: Builder, name: str, channels: int, config: UNetConfig) -> None:
+        self.kernels = build.kernels
+        self.heads, self.qkv_order = config.heads, config.qkv_order
+        groups, norm_eps = config.groups, config.norm_eps
+        self.norm = GroupNorm(build, f"{name}.norm", channels, groups=groups, norm_eps=norm_eps)
+        self.qkv = Linear(build, f"{name}.qkv", channels, 3 * channels)
+        self.out = Linear(build, f"{name}.out", channels, channels, zero=config.zero_init)
+
+    def forward(self, x: Array) -> tuple[Array, AttentionBlockSaved]:
+        """Map ``x`` (N, H, W, C) to the same shape."""
+        n, height, width, channels = x.shape
+        h, norm = self.norm.forward(x)
+        h, qkv = self.qkv.forward(h.reshape(n, height * width, channels))
+        h, attended = self.kernels.attention(h, heads=self.heads, qkv_order=self.qkv_order)
+        h, out = self.out.forward(h)
+        return x + h.reshape(x.shape), AttentionBlockSaved(norm, qkv, attended, out)
+
+    def backward(self, dy: Array, saved: AttentionBlockSaved) -> Array:
+        """Return ``dx``."""
+        n, height, width, channels = dy.shape
+        dh = self.out.backward(dy.reshape(n, height * width, channels), saved.out)
+        dh = self.kernels.attention_backward(dh, saved.attention)
+        dh = self.qkv.backward(dh, saved.qkv)
+        return dy + self.norm.backward(dh.reshape(dy.shape), saved.norm)
+
+
+@final
+class Downsample:
+    """Halve the image by a 3×3 convolution of stride 2."""
+
+    def __init__(self, build: Builder, name: str, channels: int, config: UNetConfig) -> None:
+        self.conv = Conv2d(build, name, channels, channels, stride=2, pad=config.down_pad)
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Map (N, H, W, C) to (N, H/2, W/2, C)."""
+        return self.conv.forward(x)
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        """Return ``dx``."""
+        return self.conv.backward(dy, saved)
+
+
+@final
+class Upsample:
+    """Double the image: nearest neighbour, then a 3×3 convolution."""
+
+    def __init__(self, build: Builder, name: str, channels: int) -> None:
+        self.kernels = build.kernels
+        self.conv = Conv2d(build, name, channels, channels)
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Map (N, H, W, C) to (N, 2H, 2W, C)."""
+        return self.conv.forward(self.kernels.upsample(x))
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        """Return ``dx``."""
+        return self.kernels.upsample_backward(self.conv.backward(dy, saved))
+
+
+def network_time(t: Array, like: Array) -> Array:
+    """Return times ``t`` (N,) as real floats of ``like``'s precision, on its device."""
+    as_float: Array = xp_of(like).asarray(t, dtype=like.real.dtype)
+    return as_float

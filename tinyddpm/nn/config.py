@@ -1,0 +1,148 @@
+"""The shape of a U-Net, and the named shapes.
+
+The switches cover two published families exactly: Ho et al. 2020 as re-implemented by Hugging Face
+(``UNet2DModel``), and OpenAI's improved-diffusion (Nichol & Dhariwal 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tinyddpm.errors import UsageError
+from tinyddpm.ops.attention import QkvOrder
+from tinyddpm.ops.time_embedding import EmbeddingOrder
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The shape of a U-Net.
+
+    Attributes:
+        image_size: height and width in pixels, divisible by 2^(levels − 1).
+        in_channels: channels of the image.
+        out_channels: channels of the prediction; twice as many where a variance is learned.
+        channels: width of each level, from the full resolution down.
+        blocks: residual blocks per level on the way down; one more on the way up.
+        attention_at: the resolutions, in pixels, that have attention; the middle always has.
+        heads: attention heads.
+        qkv_order: order of the 3C channels of q, k and v (see ``ops.attention``).
+        groups: groups of every GroupNorm.
+        norm_eps: its ε.
+        embedding_order: halves of the sinusoidal embedding.
+        embedding_shift: its frequencies are 10000^(−i/(half − shift)).
+        time_scale: the network's time is multiplied by this (1000/T in improved-diffusion).
+        conditioning: how time enters a residual block.
+        down_pad: zero rows before and after, of the stride-2 convolutions.
+        dropout: rate before the second convolution of each block.
+        zero_init: start the last convolution of each branch, and of the network, at zero.
+    """
+
+    image_size: int
+    in_channels: int = 1
+    out_channels: int = 1
+    channels: tuple[int, ...]
+    blocks: int = 1
+    attention_at: tuple[int, ...] = ()
+    heads: int = 1
+    qkv_order: QkvOrder = "qkv first"
+    groups: int = 32
+    norm_eps: float = 1e-5
+    embedding_order: EmbeddingOrder = "cos|sin"
+    embedding_shift: int = 0
+    time_scale: float = 1.0
+    conditioning: Literal["add", "scale-shift"] = "add"
+    down_pad: tuple[int, int] = (1, 1)
+    dropout: float = 0.0
+    zero_init: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no network can have."""
+        self._check_size()
+        for name, divisor in (("groups", self.groups), ("heads", self.heads)):
+            if divisor < 1 or any(c % divisor for c in self.channels):
+                raise UsageError(
+                    f"{name} must divide every width of {self.channels}: got {divisor}"
+                )
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must lie in [0, 1): got {self.dropout}")
+        if min(self.blocks, self.in_channels, self.out_channels) < 1:
+            raise UsageError("blocks, in_channels and out_channels must be at least 1")
+
+    def _check_size(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise UsageError(f"channels must be one positive width per level: got {self.channels}")
+        factor = 2 ** (len(self.channels) - 1)
+        if self.image_size < factor or self.image_size % factor:
+            below = max(self.image_size // factor * factor, factor)
+            raise UsageError(
+                f"a network of {len(self.channels)} levels halves the image "
+                f"{len(self.channels) - 1} times: {self.image_size} pixels are not divisible "
+                f"by {factor}",
+                remedy=f"an image size of {below} or {below + factor}, or fewer levels",
+            )
+
+    @classmethod
+    def preset(cls, name: str) -> UNetConfig:
+        """Return a named shape.
+
+        Raises:
+            UsageError: no such name; the message lists those there are.
+        """
+        if name not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise UsageError(f"unknown preset {name!r}", remedy=f"one of {known}")
+        return PRESETS[name]
+
+
+PRESETS: dict[str, UNetConfig] = {
+    "glyphs": UNetConfig(
+        image_size=16,
+        channels=(16, 32),
+        attention_at=(8,),
+        groups=8,
+    ),
+    "mnist": UNetConfig(
+        image_size=28,
+        channels=(16, 32, 32),
+        attention_at=(7,),
+        groups=8,
+    ),
+    # The network of the Hugging Face diffusion course: 1,707,009 parameters.
+    "mnist-1.7m": UNetConfig(
+        image_size=28,
+        channels=(32, 64, 64),
+        blocks=2,
+        attention_at=(14, 7),
+        heads=8,
+        zero_init=False,
+    ),
+    # Ho et al. 2020: 35,746,307 parameters.
+    "cifar10": UNetConfig(
+        image_size=32,
+        in_channels=3,
+        out_channels=3,
+        channels=(128, 256, 256, 256),
+        blocks=2,
+        attention_at=(16,),
+        norm_eps=1e-6,
+        embedding_order="sin|cos",
+        embedding_shift=1,
+        down_pad=(0, 1),
+        dropout=0.1,
+    ),
+    # Nichol & Dhariwal 2021, learned variance: 52,546,438 parameters.
+    "cifar10-improved": UNetConfig(
+        image_size=32,
+        in_channels=3,
+        out_channels=6,
+        channels=(128, 256, 256, 256),
+        blocks=3,
+        attention_at=(16, 8),
+        heads=4,
+        qkv_order="heads first",
+        time_scale=0.25,
+        conditioning="scale-shift",
+        dropout=0.3,
+    ),
+}

@@ -1,0 +1,122 @@
+"""Layers: an op of the kernels table together with the parameters it uses.
+
+Weights and biases of linear and convolution layers start uniform in ±1/√fan_in, as PyTorch's do, so
+that runs can be compared with the published ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.nn.parameters import Parameter, Parameters
+from tinyddpm.ops.kernels import Kernels
+
+
+class Builder(NamedTuple):
+    """What a layer needs to come into being: where its parameters go and what computes it."""
+
+    parameters: Parameters
+    kernels: Kernels
+
+
+@final
+class Linear:
+    """y = x weight + bias over the last axis; ``zero`` starts it at zero."""
+
+    def __init__(
+        self, build: Builder, name: str, c_in: int, c_out: int, *, zero: bool = False
+    ) -> None:
+        bound = 0.0 if zero else c_in**-0.5
+        self.kernels = build.kernels
+        self.weight = build.parameters.add(Parameter(f"{name}.weight", (c_in, c_out), bound=bound))
+        self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Map (…, C_in) to (…, C_out)."""
+        return self.kernels.linear(x, self.weight.value, self.bias.value)
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        """Return ``dx``."""
+        dx: Array
+        dx, dweight, dbias = self.kernels.linear_backward(dy, saved)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx
+
+
+@final
+class Conv2d:
+    """A convolution with a ``size`` × ``size`` kernel; ``zero`` starts it at zero."""
+
+    def __init__(
+        self,
+        build: Builder,
+        name: str,
+        c_in: int,
+        c_out: int,
+        *,
+        size: int = 3,
+        stride: int = 1,
+        pad: tuple[int, int] = (1, 1),
+        zero: bool = False,
+    ) -> None:
+        bound = 0.0 if zero else (size * size * c_in) ** -0.5
+        self.kernels, self.stride, self.pad = build.kernels, stride, pad
+        self.weight = build.parameters.add(
+            Parameter(
+                f"{name}.weight",
+                (size, size, c_in, c_out),
+                bound=bound,
+                prepare=build.kernels.prepare_conv2d,
+            )
+        )
+        self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Map (N, H, W, C_in) to (N, H_out, W_out, C_out)."""
+        weight, bias = self.weight.prepared, self.bias.value
+        return self.kernels.conv2d(x, weight, bias, stride=self.stride, pad=self.pad)
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        """Return ``dx``."""
+        dx: Array
+        dx, dweight, dbias = self.kernels.conv2d_backward(dy, saved)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx
+
+
+@final
+class GroupNorm:
+    """Group normalisation, alone or followed by SiLU (``silu=True``)."""
+
+    def __init__(
+        self,
+        build: Builder,
+        name: str,
+        channels: int,
+        *,
+        groups: int,
+        norm_eps: float,
+        silu: bool = False,
+    ) -> None:
+        kernels = build.kernels
+        self.op = kernels.group_norm_silu if silu else kernels.group_norm
+        self.op_backward = kernels.group_norm_silu_backward if silu else kernels.group_norm_backward
+        self.groups, self.norm_eps = groups, norm_eps
+        self.weight = build.parameters.add(Parameter(f"{name}.weight", (channels,), fill=1.0))
+        self.bias = build.parameters.add(Parameter(f"{name}.bias", (channels,)))
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Normalise (N, H, W, C)."""
+        weight, bias = self.weight.value, self.bias.value
+        return self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        """Return ``dx``."""
+        dx: Array
+        dx, dweight, dbias = self.op_backward(dy, saved)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx

@@ -1,0 +1,136 @@
+"""The levels of the U-Net: what happens at one resolution, on the way down and on the way up."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
+from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.ops.concat import ConcatSaved, concat, concat_backward
+
+
+class StageSaved(NamedTuple):
+    """What the block and its attention keep."""
+
+    block: Any
+    attention: Any
+
+
+@final
+class Stage:
+    """A residual block, and attention behind it where the resolution has it."""
+
+    def __init__(self, block: ResBlock, attention: AttentionBlock | None) -> None:
+        self.block, self.attention = block, attention
+
+    def forward(self, h: Array, emb: Array, masks: DropoutMasks | None) -> tuple[Array, StageSaved]:
+        """Map ``h`` (N, H, W, C_in) to (N, H, W, C_out)."""
+        h, block = self.block.forward(h, emb, masks)
+        attention = None
+        if self.attention:
+            h, attention = self.attention.forward(h)
+        return h, StageSaved(block, attention)
+
+    def backward(self, dh: Array, saved: StageSaved) -> tuple[Array, Array]:
+        """Return ``(dh, demb)``."""
+        if self.attention:
+            dh = self.attention.backward(dh, saved.attention)
+        return self.block.backward(dh, saved.block)
+
+
+class EncoderLevelSaved(NamedTuple):
+    """What the stages and the downsampling keep."""
+
+    stages: list[StageSaved]
+    downsample: Any
+
+
+@final
+class EncoderLevel:
+    """Stages, then a downsampling except on the deepest level. Every output is a skip."""
+
+    def __init__(self, stages: list[Stage], downsample: Downsample | None) -> None:
+        self.stages, self.downsample = stages, downsample
+
+    def forward(
+        self, h: Array, emb: Array, masks: DropoutMasks | None, skips: list[Array]
+    ) -> tuple[Array, EncoderLevelSaved]:
+        """Map ``h`` to the next level's, and append each output to ``skips``."""
+        stages = []
+        for stage in self.stages:
+            h, saved = stage.forward(h, emb, masks)
+            stages.append(saved)
+            skips.append(h)
+        downsample = None
+        if self.downsample:
+            h, downsample = self.downsample.forward(h)
+            skips.append(h)
+        return h, EncoderLevelSaved(stages, downsample)
+
+    def backward(
+        self, dh: Array, saved: EncoderLevelSaved, dskips: list[Array]
+    ) -> tuple[Array, Array]:
+        """Return ``(dh, demb)``, and pop the gradient of each skip from ``dskips``."""
+        dembs = []
+        if self.downsample:
+            dh = self.downsample.backward(dh + dskips.pop(), saved.downsample)
+        for stage, stage_saved in zip(reversed(self.stages), reversed(saved.stages), strict=True):
+            dh, demb = stage.backward(dh + dskips.pop(), stage_saved)
+            dembs.append(demb)
+        return dh, total(dembs)
+
+
+class DecoderLevelSaved(NamedTuple):
+    """What the joins, the stages and the upsampling keep."""
+
+    joins: list[ConcatSaved]
+    stages: list[StageSaved]
+    upsample: Any
+
+
+@final
+class DecoderLevel:
+    """Stages, each on [h | skip], then an upsampling except at the full resolution."""
+
+    def __init__(self, stages: list[Stage], upsample: Upsample | None) -> None:
+        self.stages, self.upsample = stages, upsample
+
+    def forward(
+        self, h: Array, emb: Array, masks: DropoutMasks | None, skips: list[Array]
+    ) -> tuple[Array, DecoderLevelSaved]:
+        """Map ``h`` to the next level's, popping one of ``skips`` for each stage."""
+        joins, stages = [], []
+        for stage in self.stages:
+            h, join = concat(h, skips.pop())
+            h, saved = stage.forward(h, emb, masks)
+            joins.append(join)
+            stages.append(saved)
+        upsample = None
+        if self.upsample:
+            h, upsample = self.upsample.forward(h)
+        return h, DecoderLevelSaved(joins, stages, upsample)
+
+    def backward(
+        self, dh: Array, saved: DecoderLevelSaved, dskips: list[Array]
+    ) -> tuple[Array, Array]:
+        """Return ``(dh, demb)``, and append the gradient of each skip to ``dskips``."""
+        dembs = []
+        if self.upsample:
+            dh = self.upsample.backward(dh, saved.upsample)
+        for stage, join, stage_saved in zip(
+            reversed(self.stages), reversed(saved.joins), reversed(saved.stages), strict=True
+        ):
+            dh, demb = stage.backward(dh, stage_saved)
+            dh, dskip = concat_backward(dh, join)
+            dembs.append(demb)
+            dskips.append(dskip)
+        return dh, total(dembs)
+
+
+def total(arrays: list[Array]) -> Array:
+    """Add up arrays of one shape, from the first to the last."""
+    result = arrays[0]
+    for array in arrays[1:]:
+        result = result + array
+    return result

@@ -1,0 +1,121 @@
+"""The parameters of a network: named views into one flat buffer of values and one of gradients.
+
+Flat buffers let the optimiser, the checkpoint and the moving average treat any network as one
+vector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm import rng
+from tinyddpm.arrays import Array, xp_of
+
+
+@final
+class Parameter:
+    """One named tensor: ``value`` and ``grad`` are views into the flat buffers.
+
+    Attributes:
+        fill: the initial value is ``fill`` plus a uniform draw from (−bound, bound).
+        prepared: the value in the form that the kernels want it (see ``Kernels.prepare_conv2d``).
+    """
+
+    __slots__ = ("bound", "fill", "grad", "name", "prepare", "prepared", "shape", "value")
+
+    value: Array
+    grad: Array
+    prepared: Any
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        *,
+        fill: float = 0.0,
+        bound: float = 0.0,
+        prepare: Callable[[Array], Any] | None = None,
+    ) -> None:
+        self.name, self.shape = name, shape
+        self.fill, self.bound = fill, bound
+        self.prepare = prepare
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+
+@final
+class Parameters:
+    """The parameters of one network, in the order in which its layers asked for them.
+
+    Attributes:
+        value: all values, flat.
+        grad: all gradients, flat, in the same order.
+    """
+
+    value: Array
+    grad: Array
+
+    def __init__(self) -> None:
+        self._list: list[Parameter] = []
+
+    def __iter__(self) -> Iterator[Parameter]:
+        """Walk the parameters in their order."""
+        return iter(self._list)
+
+    def add(self, parameter: Parameter) -> Parameter:
+        """Take ``parameter`` in; its views exist after ``bind``."""
+        self._list.append(parameter)
+        return parameter
+
+    @property
+    def count(self) -> int:
+        """The number of scalars."""
+        return sum(p.size for p in self)
+
+    def named(self) -> dict[str, Parameter]:
+        """Return the parameters by name."""
+        return {p.name: p for p in self}
+
+    def initial_values(self, seed: int, dtype: npt.DTypeLike) -> Array:
+        """Draw a flat buffer of initial values: each parameter's depend on its place and seed."""
+        flat = np.empty(self.count, dtype)
+        start = 0
+        for index, p in enumerate(self):
+            stop = start + p.size
+            flat[start:stop] = p.fill
+            if p.bound:
+                u = rng.uniform(seed, "init", step=0, samples=np.array([index]), shape=(p.size,))
+                flat[start:stop] += p.bound * (2 * u[0] - 1)
+            start = stop
+        return flat
+
+    def bind(self, value: Array) -> None:
+        """Make ``value``, a flat buffer, the home of all values, with a zero gradient beside it."""
+        if value.shape != (self.count,):
+            raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")
+        self.value, self.grad = value, xp_of(value).zeros_like(value)
+        start = 0
+        for p in self:
+            stop = start + p.size
+            p.value = value[start:stop].reshape(p.shape)
+            p.grad = self.grad[start:stop].reshape(p.shape)
+            start = stop
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Bring ``prepared`` up to date with ``value``: once after every change of the values."""
+        for p in self:
+            p.prepared = p.prepare(p.value) if p.prepare else p.value
+
+    def adopt_prepared(self, other: Parameters) -> None:
+        """Take over what ``other``, which shares the values, has prepared."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine.prepared = theirs.prepared

@@ -1,0 +1,214 @@
+"""The U-Net of Ho et al. 2020 (arXiv 2006.11239, appendix B) and Nichol & Dhariwal 2021.
+
+    encoder      conv_in; on each level: residual blocks (with attention), then a downsampling
+    middle       residual block, attention, residual block
+    decoder      on each level: one block more, each on [h | skip]; then an upsampling
+    out          group_norm_silu, conv_out
+
+Every output of the encoder (of conv_in, of each block, of each downsampling) is a skip, and the
+decoder takes them up in reverse.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm.arrays import Array, IntArray
+from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, TimeMlp, Upsample, network_time
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm
+from tinyddpm.nn.levels import (
+    DecoderLevel,
+    DecoderLevelSaved,
+    EncoderLevel,
+    EncoderLevelSaved,
+    Stage,
+    StageSaved,
+    total,
+)
+from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.parameters import Parameters
+from tinyddpm.ops.kernels import Kernels, reference
+
+
+class UNetSaved(NamedTuple):
+    """What every part keeps, each list in the order of the forward."""
+
+    time: Any
+    conv_in: Any
+    down: list[EncoderLevelSaved]
+    middle: list[StageSaved]
+    up: list[DecoderLevelSaved]
+    norm_out: Any
+    conv_out: Any
+
+
+@final
+class UNet:
+    """A noise-prediction network: ``forward(x, t)`` and its hand-written ``backward``.
+
+    Args:
+        config: the shape.
+        seed: of the initial values.
+        kernels: what computes the layers (see ``ops.kernels``).
+        dtype: of the parameters; float32, float64 or, for certificates, complex128.
+        values: a flat buffer to use for the values instead of drawing them; it is not copied, so
+            two networks can share it.
+
+    Attributes:
+        parameters: the flat store (``.value``, ``.grad``, ``.named()``, ``.count``).
+    """
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        seed: int = 0,
+        *,
+        kernels: Kernels = reference,
+        dtype: npt.DTypeLike = np.float32,
+        values: Array | None = None,
+    ) -> None:
+        self.config, self.kernels = config, kernels
+        self.parameters = Parameters()
+        build = _StageBuilder(Builder(self.parameters, kernels), config)
+        first, groups, norm_eps = config.channels[0], config.groups, config.norm_eps
+        self.time = TimeMlp(build.layers, "time", config)
+        self.conv_in = Conv2d(build.layers, "conv_in", config.in_channels, first)
+        self.down = build.encoder()
+        self.middle = build.middle()
+        self.up = build.decoder()
+        self.norm_out = GroupNorm(
+            build.layers, "norm_out", first, groups=groups, norm_eps=norm_eps, silu=True
+        )
+        zero = config.zero_init
+        self.conv_out = Conv2d(build.layers, "conv_out", first, config.out_channels, zero=zero)
+        if values is None:
+            values = self.parameters.initial_values(seed, dtype)
+        self.parameters.bind(values)
+
+    def replica(self) -> UNet:
+        """Return a network with the same values, in the same memory, and its own gradients."""
+        return UNet(self.config, kernels=self.kernels, values=self.parameters.value)
+
+    def forward(
+        self,
+        x: Array,
+        t: IntArray | Array,
+        *,
+        masks: DropoutMasks | None = None,
+        prepare: bool = True,
+    ) -> tuple[Array, UNetSaved]:
+        """Predict from noised images.
+
+        Args:
+            x: (N, H, W, C_in).
+            t: (N,), the 0-based time that published networks are fed: the paper's t − 1.
+            masks: the randomness of dropout; without it nothing is dropped.
+            prepare: bring prepared weights up to date first; a caller who did so passes False.
+
+        Returns:
+            The prediction (N, H, W, C_out), and what ``backward`` needs.
+
+        Raises:
+            ValueError: the images have another size or number of channels than the network.
+        """
+        expected = (self.config.image_size, self.config.image_size, self.config.in_channels)
+        if x.shape[1:] != expected:
+            raise ValueError(f"images must have shape (N, *{expected}): got {x.shape}")
+        if prepare:
+            self.parameters.prepare()
+        emb, time = self.time.forward(network_time(t, x))
+        h, conv_in = self.conv_in.forward(x)
+        skips = [h]
+        down, middle, up = [], [], []
+        for encoder in self.down:
+            h, encoder_saved = encoder.forward(h, emb, masks, skips)
+            down.append(encoder_saved)
+        for stage in self.middle:
+            h, stage_saved = stage.forward(h, emb, masks)
+            middle.append(stage_saved)
+        for decoder in self.up:
+            h, decoder_saved = decoder.forward(h, emb, masks, skips)
+            up.append(decoder_saved)
+        h, norm_out = self.norm_out.forward(h)
+        y, conv_out = self.conv_out.forward(h)
+        return y, UNetSaved(time, conv_in, down, middle, up, norm_out, conv_out)
+
+    def backward(self, dy: Array, saved: UNetSaved) -> Array:
+        """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``."""
+        dh = self.conv_out.backward(dy, saved.conv_out)
+        dh = self.norm_out.backward(dh, saved.norm_out)
+        dskips: list[Array] = []
+        dembs = []
+        for decoder, decoder_saved in zip(reversed(self.up), reversed(saved.up), strict=True):
+            dh, demb = decoder.backward(dh, decoder_saved, dskips)
+            dembs.append(demb)
+        for stage, stage_saved in zip(reversed(self.middle), reversed(saved.middle), strict=True):
+            dh, demb = stage.backward(dh, stage_saved)
+            dembs.append(demb)
+        for encoder, encoder_saved in zip(reversed(self.down), reversed(saved.down), strict=True):
+            dh, demb = encoder.backward(dh, encoder_saved, dskips)
+            dembs.append(demb)
+        self.time.backward(total(dembs), saved.time)
+        return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)
+
+
+class _StageBuilder:
+    """Builds the stages in order, keeping track of the width, the resolution and the skips."""
+
+    def __init__(self, layers: Builder, config: UNetConfig) -> None:
+        self.layers, self.config = layers, config
+        self.width, self.size = config.channels[0], config.image_size
+        self.skip_widths = [self.width]
+        self.sites = 0
+
+    def stage(self, name: str, c_out: int, *, skip: int = 0, attention: bool) -> Stage:
+        """One stage from the present width (and ``skip`` channels more) to ``c_out``."""
+        c_in, self.width = self.width + skip, c_out
+        self.sites += 1
+        block = ResBlock(self.layers, name, c_in, c_out, self.config, site=self.sites)
+        if not attention:
+            return Stage(block, None)
+        return Stage(block, AttentionBlock(self.layers, f"{name}.attention", c_out, self.config))
+
+    def encoder(self) -> list[EncoderLevel]:
+        levels = []
+        for level, width in enumerate(self.config.channels):
+            stages = []
+            for i in range(self.config.blocks):
+                attention = self.size in self.config.attention_at
+                stages.append(self.stage(f"down.{level}.{i}", width, attention=attention))
+                self.skip_widths.append(width)
+            downsample = None
+            if level < len(self.config.channels) - 1:
+                name = f"down.{level}.downsample"
+                downsample = Downsample(self.layers, name, width, self.config)
+                self.skip_widths.append(width)
+                self.size //= 2
+            levels.append(EncoderLevel(stages, downsample))
+        return levels
+
+    def middle(self) -> list[Stage]:
+        return [
+            self.stage("middle.0", self.width, attention=True),
+            self.stage("middle.1", self.width, attention=False),
+        ]
+
+    def decoder(self) -> list[DecoderLevel]:
+        levels = []
+        for level, width in reversed(list(enumerate(self.config.channels))):
+            stages = []
+            for i in range(self.config.blocks + 1):
+                attention = self.size in self.config.attention_at
+                skip = self.skip_widths.pop()
+                name = f"up.{level}.{i}"
+                stages.append(self.stage(name, width, skip=skip, attention=attention))
+            upsample = None
+            if level:
+                upsample = Upsample(self.layers, f"up.{level}.upsample", width)
+                self.size *= 2
+            levels.append(DecoderLevel(stages, upsample))
+        return levels

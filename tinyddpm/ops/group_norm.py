@@ -1,0 +1,55 @@
+"""Group normalisation (Wu & He 2018, arXiv 1803.08494). Means run over one (n, g): the H W C/G
+values of one group of channels of one image.
+
+    x_hat   = (x − mean x) r,   r = (mean (x − mean x)² + norm_eps)^(−1/2)
+    y       = weight x_hat + bias
+
+    dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
+    dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat))
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tinyddpm.arrays import Array
+
+
+class GroupNormSaved(NamedTuple):
+    """One activation-sized array and N·G scalars."""
+
+    x_hat: Array  # (N, H, W, C)
+    r: Array  # (N, 1, G, 1)
+    weight: Array  # (C,)
+
+
+def group_norm(
+    x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
+) -> tuple[Array, GroupNormSaved]:
+    """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
+
+    Raises:
+        ValueError: ``groups`` does not divide C.
+    """
+    channels = x.shape[-1]
+    if channels % groups:
+        raise ValueError(f"groups must divide the channels: got C={channels}, groups={groups}")
+    xg = x.reshape(len(x), -1, groups, channels // groups)
+    xc = xg - xg.mean(axis=(1, 3), keepdims=True)
+    r = ((xc * xc).mean(axis=(1, 3), keepdims=True) + norm_eps) ** -0.5
+    x_hat = (xc * r).reshape(x.shape)
+    return weight * x_hat + bias, GroupNormSaved(x_hat, r, weight)
+
+
+def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+    x_hat, r, weight = saved
+    dbias = dy.sum(axis=(0, 1, 2))
+    dweight = (dy * x_hat).sum(axis=(0, 1, 2))
+    grouped = (len(dy), -1, r.shape[2], dy.shape[3] // r.shape[2])
+    xh = x_hat.reshape(grouped)
+    dxh = (weight * dy).reshape(grouped)
+    mean_dxh = dxh.mean(axis=(1, 3), keepdims=True)
+    mean_dxh_xh = (dxh * xh).mean(axis=(1, 3), keepdims=True)
+    dx = r * (dxh - mean_dxh - xh * mean_dxh_xh)
+    return dx.reshape(dy.shape), dweight, dbias

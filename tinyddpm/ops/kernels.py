@@ -1,0 +1,71 @@
+"""The table of functions that a network is built on.
+
+The ops that take nearly all of a network's time stand in a table, so that a faster twin can take
+the place of any of them. An entry has the meaning and the signature of the op it is named after;
+``saved`` is each table's own affair, passed from an entry to its backward. A network is handed one
+table and calls it directly: there is no registry and no choice per call.
+
+``prepare_conv2d`` lets a table keep a convolution's weights in a form of its own (transformed,
+split, of another type). It is called once per optimiser step, and its result takes the place of the
+weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tinyddpm.arrays import Array
+from tinyddpm.ops.attention import attention, attention_backward
+from tinyddpm.ops.conv2d import conv2d, conv2d_backward
+from tinyddpm.ops.group_norm import group_norm, group_norm_backward
+from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
+from tinyddpm.ops.linear import linear, linear_backward
+from tinyddpm.ops.silu import silu, silu_backward
+from tinyddpm.ops.upsample import upsample, upsample_backward
+
+Forward = Callable[..., tuple[Array, Any]]
+Backward = Callable[[Array, Any], Any]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Forward and backward of every hot op; see the op of the same name for its meaning."""
+
+    name: str
+    linear: Forward
+    linear_backward: Backward
+    prepare_conv2d: Callable[[Array], Any]
+    conv2d: Forward
+    conv2d_backward: Backward
+    group_norm: Forward
+    group_norm_backward: Backward
+    group_norm_silu: Forward
+    group_norm_silu_backward: Backward
+    silu: Forward
+    silu_backward: Backward
+    attention: Forward
+    attention_backward: Backward
+    upsample: Callable[[Array], Array]
+    upsample_backward: Callable[[Array], Array]
+
+
+reference = Kernels(
+    name="reference",
+    linear=linear,
+    linear_backward=linear_backward,
+    prepare_conv2d=lambda weight: weight,
+    conv2d=conv2d,
+    conv2d_backward=conv2d_backward,
+    group_norm=group_norm,
+    group_norm_backward=group_norm_backward,
+    group_norm_silu=group_norm_silu,
+    group_norm_silu_backward=group_norm_silu_backward,
+    silu=silu,
+    silu_backward=silu_backward,
+    attention=attention,
+    attention_backward=attention_backward,
+    upsample=upsample,
+    upsample_backward=upsample_backward,
+)

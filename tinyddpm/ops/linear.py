@@ -1,0 +1,32 @@
+"""A dense layer over the last axis.
+
+y = x weight + bias
+dx = dy weightᵀ        dweight = Σ xᵀ dy        dbias = Σ dy        (sums over all leading axes)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tinyddpm.arrays import Array
+
+
+class LinearSaved(NamedTuple):
+    """The input itself; nothing is copied."""
+
+    x: Array  # (…, C_in)
+    weight: Array  # (C_in, C_out)
+
+
+def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearSaved]:
+    """Map ``x`` (…, C_in) to (…, C_out)."""
+    return x @ weight + bias, LinearSaved(x, weight)
+
+
+def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
+    x, weight = saved
+    rows = dy.reshape(-1, dy.shape[-1])
+    dx = dy @ weight.T
+    dweight = x.reshape(-1, x.shape[-1]).T @ rows
+    return dx, dweight, rows.sum(axis=0)
