@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from tinyddpm.data import LOADERS, load
+from tinyddpm.errors import DataError, UsageError
+
+
+def test_an_unknown_name_gets_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"(?s)'minst'.*glyphs, mnist, fashion-mnist") as caught:
+        load("minst")
+    assert caught.value.exit_code == 3
+    assert set(LOADERS) == {"glyphs", "mnist", "fashion-mnist"}
+
+
+def test_an_unknown_split_gets_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"(?s)'valid'.*train or test"):
+        load("glyphs", split="valid")
+
+
+def test_the_built_in_set_needs_nothing_and_takes_no_folder(tmp_path: Path) -> None:
+    train, test = load("glyphs"), load("glyphs", split="test")
+    assert train.images.shape == test.images.shape == (10_000, 16, 16, 1)
+    assert train.fingerprint != test.fingerprint
+    with pytest.raises(UsageError, match="built in"):
+        load("glyphs", data_dir=tmp_path)

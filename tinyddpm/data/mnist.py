@@ -1,0 +1,148 @@
+"""MNIST (LeCun, Cortes & Burges) and Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747).
+
+Both are four IDX files: 60,000 training and 10,000 test images of 28 × 28 bytes, and their labels,
+0 to 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyddpm.data.dataset import Dataset, Split
+from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
+from tinyddpm.data.folders import data_folders
+from tinyddpm.data.idx import read_images, read_labels
+from tinyddpm.errors import DataError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The files of a data set, (images, labels) for each split, and where they can be had."""
+
+    name: str
+    files: Mapping[Split, tuple[RemoteFile, RemoteFile]]
+    mirrors: tuple[str, ...]
+
+
+MNIST = Catalogue(
+    "mnist",
+    {
+        "train": (
+            RemoteFile(
+                "train-images-idx3-ubyte.gz",
+                9_912_422,
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            ),
+            RemoteFile(
+                "train-labels-idx1-ubyte.gz",
+                28_881,
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            ),
+        ),
+        "test": (
+            RemoteFile(
+                "t10k-images-idx3-ubyte.gz",
+                1_648_877,
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            ),
+            RemoteFile(
+                "t10k-labels-idx1-ubyte.gz",
+                4_542,
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            ),
+        ),
+    },
+    (
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ),
+)
+
+FASHION_MNIST = Catalogue(
+    "fashion-mnist",
+    {
+        "train": (
+            RemoteFile(
+                "train-images-idx3-ubyte.gz",
+                26_421_880,
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            ),
+            RemoteFile(
+                "train-labels-idx1-ubyte.gz",
+                29_515,
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            ),
+        ),
+        "test": (
+            RemoteFile(
+                "t10k-images-idx3-ubyte.gz",
+                4_422_102,
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            ),
+            RemoteFile(
+                "t10k-labels-idx1-ubyte.gz",
+                5_148,
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            ),
+        ),
+    },
+    (
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    ),
+)
+
+
+def load_idx(
+    catalogue: Catalogue,
+    split: Split,
+    data_dir: Path | None = None,
+    *,
+    open_url: OpenUrl = open_https,
+) -> Dataset:
+    """Return a split of ``catalogue``, its files packed or unpacked.
+
+    With ``data_dir`` they must lie directly in it. Otherwise they are looked for in
+    ``data_folders(catalogue.name)`` and, where they are in none of them, downloaded into the last.
+
+    Raises:
+        DataError: a file is missing and cannot be had, or is damaged.
+        StorageError: the cache cannot be written to.
+    """
+    folders = [data_dir] if data_dir else data_folders(catalogue.name)
+    paths = []
+    for file in catalogue.files[split]:
+        path = _find(file, folders)
+        if path is None and data_dir:
+            raise DataError(
+                f"{data_dir} lacks {file.name}", remedy=_instructions(catalogue, data_dir)
+            )
+        paths.append(path or _download(file, catalogue, folders[-1], open_url))
+    return Dataset(catalogue.name, read_images(paths[0]), read_labels(paths[1]))
+
+
+def _find(file: RemoteFile, folders: list[Path]) -> Path | None:
+    """Return the first place of ``file``, packed or under one of its two unpacked names."""
+    stem = file.name.removesuffix(".gz")
+    names = (file.name, stem, stem.replace("-idx", ".idx"))
+    places = (folder / name for folder in folders for name in names)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _download(file: RemoteFile, catalogue: Catalogue, folder: Path, open_url: OpenUrl) -> Path:
+    try:
+        return fetch(file, catalogue.mirrors, folder, open_url=open_url)
+    except DataError as error:
+        raise DataError(
+            f"data set {catalogue.name} is not on this machine and cannot be downloaded",
+            cause=f"{error.args[0]}: {error.cause}",
+            remedy=_instructions(catalogue, folder),
+        ) from error
+
+
+def _instructions(catalogue: Catalogue, folder: Path) -> str:
+    """Say which files to put where, and where from."""
+    names = ", ".join(file.name for pair in catalogue.files.values() for file in pair)
+    return f"put {names} (or the same unpacked) into {folder}; they are at {catalogue.mirrors[0]}"
