@@ -1,0 +1,21 @@
+"""The Kullback–Leibler divergence of two Gaussians, per coordinate.
+
+    KL(𝒩(m₁, σ₁²) ‖ 𝒩(m₂, σ₂²)) = ½ (log σ₂² − log σ₁² + σ₁²/σ₂² − 1 + (m₁ − m₂)²/σ₂²)
+
+With equal variances it is (m₁ − m₂)²/2σ²: the step from the bound to a squared error.
+"""
+
+from __future__ import annotations
+
+from tinyddpm.arrays import Array, xp_of
+
+
+def normal_kl(mean1: Array, log_variance1: Array, mean2: Array, log_variance2: Array) -> Array:
+    """Return KL(𝒩₁ ‖ 𝒩₂), elementwise, in nats; the arguments are broadcast together."""
+    xp = xp_of(mean1)
+    ratio = log_variance1 - log_variance2
+    # expm1(r) − r, not exp(r) − 1 − r: fewer digits cancel where the variances nearly agree.
+    from_variances = xp.expm1(ratio) - ratio
+    from_means = (mean1 - mean2) ** 2 * xp.exp(-log_variance2)
+    divergence: Array = 0.5 * (from_variances + from_means)
+    return divergence

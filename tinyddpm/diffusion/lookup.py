@@ -1,0 +1,59 @@
+"""From a table over t to one coefficient per image, and what is asked of images and times."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyddpm.arrays import Array, IntArray, xp_of
+from tinyddpm.diffusion.schedule import Table
+from tinyddpm.errors import UsageError
+
+
+def per_image(table: Table, t: IntArray, x: Array) -> Array:
+    """Return ``table[t]`` as (N, 1, 1, 1) in the dtype and on the device of ``x`` (N, H, W, C)."""
+    column = table[t].reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype)
+    coefficients: Array = xp_of(x).asarray(column)
+    return coefficients
+
+
+def check_images(**images: Array) -> None:
+    """Raise unless all ``images`` have one shape and are floating-point numbers.
+
+    Raises:
+        UsageError: naming the images that differ.
+    """
+    shapes = {name: x.shape for name, x in images.items()}
+    if len(set(shapes.values())) > 1:
+        raise UsageError(
+            f"{', '.join(shapes)} must have one shape",
+            cause=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+        )
+    for name, x in images.items():
+        if x.dtype.kind not in "fc":
+            raise UsageError(
+                f"{name} must be floating-point numbers",
+                cause=f"its dtype is {x.dtype}",
+                remedy="scale bytes to [-1, 1] first",
+            )
+
+
+def check_times(t: int | IntArray, n: int, *, first: int, last: int) -> IntArray:
+    """Return the times of ``n`` images, (n,), from one for all or one for each.
+
+    Raises:
+        UsageError: ``t`` is not of integers, not one or ``n``, or not within first … last.
+    """
+    times = np.asarray(t)
+    if times.dtype.kind not in "iu":
+        raise UsageError("t must be an integer or an array of them", cause=f"dtype {times.dtype}")
+    if times.shape not in {(), (n,)}:
+        raise UsageError(
+            f"t must be one integer or one for each of the {n} images",
+            cause=f"its shape is {times.shape}",
+        )
+    if times.size and (times.min() < first or times.max() > last):
+        raise UsageError(
+            f"t must lie in {first} ... {last}, counted as in the paper",
+            cause=f"t from {times.min()} to {times.max()}",
+        )
+    return np.broadcast_to(times, (n,))
