@@ -1,0 +1,443 @@
+"""The run directory: one writer, and a checkpoint to go on from whatever happens to the process."""
+
+import errno
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import training_states
+from training_states import counted_disk_calls, same, state
+
+import tinyddpm
+from tinyddpm.errors import CheckpointError, RunLockedError, StorageError, UsageError
+from tinyddpm.training.checkpoint import read
+from tinyddpm.training.run_directory import RunDirectory, find, newest, next_free, resolve
+
+CONFIG = {"data": "glyphs", "batch": 64, "channels": [16, 32]}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A run without a checkpoint."""
+    return RunDirectory.create(tmp_path / "runs" / "glyphs-1", CONFIG)
+
+
+def names(run: RunDirectory) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+# A run is made once and found again.
+
+
+def test_create_then_open(run: RunDirectory) -> None:
+    assert {path.name for path in run.path.iterdir()} == {
+        "config.json",
+        "env.json",
+        "checkpoints",
+        "samples",
+    }
+    assert RunDirectory.open(run.path) == run
+    assert run.config == CONFIG
+    environment = json.loads((run.path / "env.json").read_bytes())
+    assert environment["numpy"] == np.__version__
+    assert environment["tinyddpm"] == tinyddpm.__version__
+    assert environment["cpu_count"] == os.cpu_count()
+    assert {"python", "platform"} < environment.keys()
+
+
+def test_an_empty_folder_may_become_a_run(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    RunDirectory.create(tmp_path / "mine", CONFIG)
+    assert RunDirectory.open(tmp_path / "mine").config == CONFIG
+
+
+def test_an_existing_run_is_refused_with_both_ways_on(run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match="taken") as caught:
+        RunDirectory.create(run.path, {"other": 1})
+    assert f"--resume {run.path}" in caught.value.remedy
+    assert "--out" in caught.value.remedy
+    assert RunDirectory.open(run.path).config == CONFIG
+
+
+def test_other_files_are_not_trained_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all my work")
+    for path in (tmp_path, tmp_path / "thesis.txt", tmp_path / "thesis.txt" / "run"):
+        with pytest.raises(UsageError, match="taken"):
+            RunDirectory.create(path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", denied)
+    with pytest.raises(StorageError, match="runs/a") as caught:
+        RunDirectory.create(tmp_path / "runs" / "a", CONFIG)
+    assert caught.value.cause == "Permission denied"
+    with pytest.raises(StorageError, match="runs/b-1"):
+        next_free(tmp_path / "runs", "b")
+
+
+def test_open_says_what_it_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no run") as caught:
+        RunDirectory.open(tmp_path / "runs" / "mnist-7")
+    assert str(tmp_path / "runs" / "mnist-7" / "config.json") in caught.value.cause
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff"])
+def test_a_damaged_config(run: RunDirectory, text: bytes) -> None:
+    (run.path / "config.json").write_bytes(text)
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        RunDirectory.open(run.path)
+
+
+def together(count: int, act: Callable[[], Any]) -> list[Any]:
+    """Return what ``count`` threads that begin at once got from ``act``, errors included."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = []
+
+    def work() -> None:
+        barrier.wait()
+        try:
+            results.append(act())
+        except UsageError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("empty_folder", [False, True])
+def test_of_two_that_create_the_same_run_one_succeeds(tmp_path: Path, empty_folder: bool) -> None:
+    for i in range(20):
+        path = tmp_path / str(i)
+        if empty_folder:
+            path.mkdir()
+        results = together(2, lambda path=path: RunDirectory.create(path, CONFIG))
+        assert sorted(type(result).__name__ for result in results) == ["RunDirectory", "UsageError"]
+
+
+def test_of_two_that_found_the_folder_empty_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))
+    RunDirectory.create(tmp_path / "a", CONFIG)
+    with pytest.raises(UsageError, match="taken"):
+        RunDirectory.create(tmp_path / "a", CONFIG)
+
+
+def test_next_free(tmp_path: Path) -> None:
+    assert next_free(tmp_path / "runs", "mnist") == tmp_path / "runs" / "mnist-1"
+    RunDirectory.create(tmp_path / "runs" / "mnist-1", CONFIG)
+    (tmp_path / "runs" / "mnist-2").touch()
+    assert next_free(tmp_path / "runs", "mnist") == tmp_path / "runs" / "mnist-3"
+    assert next_free(tmp_path / "runs", "glyphs") == tmp_path / "runs" / "glyphs-1"
+
+
+def test_next_free_gives_no_two_the_same(tmp_path: Path) -> None:
+    paths = together(8, lambda: next_free(tmp_path / "runs", "mnist"))
+    assert sorted(paths) == [tmp_path / "runs" / f"mnist-{i}" for i in range(1, 9)]
+
+
+def test_newest_is_the_run_that_saved_last(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with pytest.raises(CheckpointError, match="no trained run") as caught:
+        newest(root)
+    assert "tinyddpm train" in caught.value.remedy
+    for i, (name, step) in enumerate([("a", 10), ("c", 20), ("b", 5), ("a", 11)]):
+        path = root / name
+        run = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, CONFIG)
+        saved = run.save_checkpoint(state(step))
+        os.utime(saved, ns=(i, i))
+        RunDirectory.create(root / f"untrained-{i}", CONFIG)
+        assert newest(root) == path
+
+
+# Checkpoints.
+
+
+def test_save_and_prune(run: RunDirectory) -> None:
+    (run.checkpoints / "notes.npz").write_text("keep me")
+    (run.checkpoints / "step-best.npz").write_text("and me")
+    for step in (1, 99_999_999, 100_000_000, 100_000_001, 100_000_002):
+        path = run.save_checkpoint(state(step))
+        found = run.latest_checkpoint()
+        assert found.path == path
+        assert same(found.checkpoint, state(step))
+        assert not found.warning
+    assert names(run) == [
+        "latest",
+        "notes.npz",
+        "step-100000000.npz",
+        "step-100000001.npz",
+        "step-100000002.npz",
+        "step-best.npz",
+    ]
+    assert (run.checkpoints / "latest").read_text() == "step-100000002.npz\n"
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, 2), (1, 2), (2, 2), (4, 4)])
+def test_at_least_two_are_kept(run: RunDirectory, keep: int, left: int) -> None:
+    for step in range(6):
+        run.save_checkpoint(state(step), keep=keep)
+    assert [path.name for path in run.saved()] == [
+        f"step-{step:08d}.npz" for step in range(5, 5 - left, -1)
+    ]
+
+
+@pytest.mark.parametrize("fault", ["flip", "cut", "empty", "gone"])
+def test_a_bad_latest_falls_back_with_a_warning(run: RunDirectory, fault: str) -> None:
+    first, second = run.save_checkpoint(state(1)), run.save_checkpoint(state(2))
+    if fault == "flip":
+        damage(second)
+    elif fault == "gone":
+        second.unlink()
+    else:
+        second.write_bytes(b"" if fault == "empty" else second.read_bytes()[:-100])
+    found = run.latest_checkpoint()
+    assert found.path == first
+    assert same(found.checkpoint, state(1))
+    assert str(second) in found.warning
+    assert f"{first} is used instead" in found.warning
+
+
+@pytest.mark.parametrize("text", [None, b"", b"step-00000001", b"../../x.npz", b"\xff\x00"])
+def test_latest_itself_is_bad(run: RunDirectory, text: bytes | None) -> None:
+    run.save_checkpoint(state(1))
+    second = run.save_checkpoint(state(2))
+    (run.checkpoints / "latest").unlink()
+    if text is not None:
+        (run.checkpoints / "latest").write_bytes(text)
+    found = run.latest_checkpoint()
+    assert found.path == second
+    assert "latest names no checkpoint" in found.warning
+
+
+def test_latest_is_followed_to_an_earlier_step(run: RunDirectory) -> None:
+    first = run.save_checkpoint(state(1))
+    run.save_checkpoint(state(2))
+    (run.checkpoints / "latest").write_text(first.name)
+    assert run.latest_checkpoint()[0::2] == (first, "")
+
+
+def test_pruning_after_going_back_keeps_what_was_just_written(run: RunDirectory) -> None:
+    for step in (1, 2, 3, 4):
+        run.save_checkpoint(state(step), keep=4)
+    for path in run.saved()[:2]:
+        damage(path)
+    assert run.latest_checkpoint().checkpoint.step == 2
+    run.save_checkpoint(state(2), keep=2)
+    assert not run.latest_checkpoint().warning
+    assert same(read(run.saved()[3]), state(1))
+
+
+def test_no_checkpoint_lists_what_was_tried(run: RunDirectory) -> None:
+    with pytest.raises(CheckpointError, match="latest names no checkpoint"):
+        run.latest_checkpoint()
+    paths = [run.save_checkpoint(state(step)) for step in (1, 2)]
+    for path in paths:
+        damage(path)
+    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
+        run.latest_checkpoint()
+    assert all(str(path) in caught.value.cause for path in paths)
+
+
+def test_resolve_takes_a_run_or_a_file(run: RunDirectory) -> None:
+    first, second = run.save_checkpoint(state(1)), run.save_checkpoint(state(2))
+    assert resolve(run.path) == second
+    assert resolve(first) == first
+    damage(second)
+    assert resolve(run.path) == first
+    assert str(second) in find(run.path).warning
+    with pytest.raises(CheckpointError, match=second.name):
+        resolve(second)
+    with pytest.raises(UsageError, match="there is no run"):
+        resolve(run.checkpoints)
+    with pytest.raises(CheckpointError, match="no checkpoint file"):
+        resolve(run.path / "none.npz")
+
+
+# Metrics.
+
+
+def test_metrics_are_appended_and_trimmed(run: RunDirectory) -> None:
+    run.trim_metrics(10)
+    assert not run.metrics.exists()
+    for step in range(1, 6):
+        run.append_metrics({"step": step, "loss": 1 / step})
+    with run.metrics.open("ab") as file:
+        file.write(b'[1]\n\xff\xfe\n\n{"step": "3"}\n{"step": 3, "lo')
+    run.trim_metrics(3)
+    run.append_metrics({"step": 4, "loss": 0.5})
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["loss"] for line in lines] == [1.0, 0.5, 1 / 3, 0.5]
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_a_line_torn_anywhere(run: RunDirectory, cut: int) -> None:
+    run.append_metrics({"step": 1, "loss": 1.0})
+    run.append_metrics({"step": 2, "loss": "Ω"})
+    run.metrics.write_bytes(run.metrics.read_bytes()[:-cut])
+    run.trim_metrics(2)
+    run.append_metrics({"step": 3})
+    steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
+    assert steps == ([1, 2, 3] if cut == 1 else [1, 3])
+
+
+def test_metrics_that_cannot_be_written(run: RunDirectory) -> None:
+    run.metrics.mkdir()
+    with pytest.raises(StorageError, match=r"metrics\.jsonl"):
+        run.append_metrics({"step": 1})
+
+
+# The disk fails, or the process is killed.
+
+
+def failing_disk(patch: pytest.MonkeyPatch, failing_call: int) -> None:
+    def fail(call: int) -> None:
+        if call == failing_call:
+            raise OSError(errno.EIO, "Input/output error")
+
+    for name, function in counted_disk_calls(fail).items():
+        patch.setattr(os, name, function)
+
+
+def test_every_failure_of_the_disk_leaves_a_checkpoint(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.save_checkpoint(state(0))
+    run.save_checkpoint(state(1))
+    causes = []
+    for call in range(1, 13):
+        before = run.latest_checkpoint().checkpoint.step
+        with monkeypatch.context() as patch:
+            failing_disk(patch, call)
+            try:
+                run.save_checkpoint(state(before + 1), keep=2)
+            except StorageError as error:
+                causes.append(error.cause)
+        found = run.latest_checkpoint()
+        assert found.checkpoint.step in {before, before + 1}
+        assert same(found.checkpoint, state(found.checkpoint.step))
+        assert not found.warning
+        assert not list(run.checkpoints.glob(".*"))
+    # fsync, rename and fsync of the folder, each for the checkpoint and for latest; then pruning,
+    # where a failure leaves one file more for the next time.
+    assert causes == ["Input/output error"] * 8
+    assert found.checkpoint.step == before + 1
+
+
+@contextmanager
+def process(run: RunDirectory, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process at work in ``run``, past its start; killed in the end."""
+    script = Path(training_states.__file__)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(run.path), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(tinyddpm.__file__).parents[1])},
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def test_killed_at_every_step_of_a_save(run: RunDirectory) -> None:
+    run.save_checkpoint(state(0))
+    run.save_checkpoint(state(1))
+    endings = []
+    for call in itertools.count(1):
+        before = run.latest_checkpoint().checkpoint.step
+        with process(run, "die", str(call)) as child:
+            endings.append(child.wait(20))
+        found = run.latest_checkpoint()
+        assert found.checkpoint.step in {before, before + 1}
+        assert same(found.checkpoint, state(found.checkpoint.step))
+        assert not found.warning
+        with run.lock():
+            assert not list(run.checkpoints.glob(".*"))
+        if endings[-1] == 0:
+            break
+    assert endings[:-1] == [-signal.SIGKILL] * (len(endings) - 1)
+    assert len(endings) > 8
+
+
+def test_killed_at_any_time(run: RunDirectory) -> None:
+    run.save_checkpoint(state(0))
+    generator = np.random.default_rng(5)
+    step = 0
+    for wait in generator.uniform(0.02, 0.25, 8):
+        with process(run, "save") as child:
+            time.sleep(wait)
+            os.kill(child.pid, signal.SIGKILL)
+        found = run.latest_checkpoint()
+        assert not found.warning
+        scale = 500 if found.checkpoint.step else 1
+        assert same(found.checkpoint, state(found.checkpoint.step, scale))
+        assert found.checkpoint.step >= step
+        step = found.checkpoint.step
+    assert step > 0
+
+
+def test_the_lock_names_its_holder_and_goes_with_it(run: RunDirectory) -> None:
+    run.save_checkpoint(state(0))
+    with process(run, "lock") as child:
+        with (
+            pytest.raises(RunLockedError, match="another process is training") as caught,
+            run.lock(),
+        ):
+            pytest.fail("two processes hold the lock")
+        assert f"pid {child.pid} on {socket.gethostname()}" in caught.value.cause
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        with run.lock():
+            holder = f"pid {os.getpid()} on {socket.gethostname()}\n"
+            assert (run.path / "lock").read_text() == holder
+            with pytest.raises(RunLockedError, match=str(os.getpid())), run.lock():
+                pytest.fail("one process holds the lock twice")
+
+
+def test_an_error_under_the_lock_passes_and_frees_it(run: RunDirectory) -> None:
+    with pytest.raises(OSError, match="mine"), run.lock():
+        raise OSError("mine")
+    with run.lock():
+        pass
+
+
+def test_the_lock_removes_what_a_killed_process_left(run: RunDirectory) -> None:
+    leftover = run.checkpoints / ".step-00000003.npz.1234-5678.part"
+    leftover.write_bytes(b"half a checkpoint")
+    with run.lock():
+        assert not leftover.exists()
+
+
+def test_a_lock_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="lock"), RunDirectory(tmp_path / "gone", {}).lock():
+        pytest.fail("locked nothing")

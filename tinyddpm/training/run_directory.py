@@ -1,0 +1,247 @@
+"""The folder of one training run.
+
+    config.json     the whole resolved configuration        env.json    where it was begun
+    metrics.jsonl   a JSON object for each step             lock        held while training
+    samples/        previews
+    checkpoints/    step-00001000.npz …   and latest, a text file with the name of one of them
+
+A save writes the checkpoint, then ``latest``, and only then removes old checkpoints, so that a kill
+between any two of these leaves a ``latest`` that names a whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+import tinyddpm
+from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm.files import remove_leftovers, write_atomically
+from tinyddpm.training.checkpoint import Checkpoint, read, save
+from tinyddpm.training.lock import exclusive_lock, storage_errors
+
+_STEP_NAME = re.compile(r"step-(\d{8,})\.npz")
+
+
+class FoundCheckpoint(NamedTuple):
+    """A checkpoint, where it was, and why it is not the one first looked for (empty if it is)."""
+
+    path: Path
+    checkpoint: Checkpoint
+    warning: str
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk, from ``create`` or ``open``: its folder and what ``config.json`` holds."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any]) -> RunDirectory:
+        """Begin a run in ``path``, a new or empty folder; of two who do so at once, one succeeds.
+
+        Raises:
+            UsageError: there is a run, or anything else, in ``path``.
+            StorageError: the folder cannot be written.
+        """
+        run = cls(path, config)
+        with storage_errors(path):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                if any(path.iterdir()):
+                    raise FileExistsError(path)
+                run.checkpoints.mkdir()  # who makes this folder owns the run
+                run.samples.mkdir()
+            except (FileExistsError, NotADirectoryError) as error:
+                raise UsageError(
+                    f"{path} is taken: it is not a new or empty folder",
+                    remedy=f"--resume {path} to go on with the run in it, or another --out",
+                ) from error
+        _write_text(path / "env.json", json.dumps(environment(), indent=2) + "\n")
+        _write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Return the run in ``path``.
+
+        Raises:
+            UsageError: there is none.
+            CheckpointError: its config cannot be read.
+        """
+        config_path = path / "config.json"
+        if not config_path.is_file():
+            raise UsageError(
+                f"there is no run in {path}",
+                cause=f"looked for {config_path}",
+                remedy="the folder that training wrote, such as runs/mnist-1",
+            )
+        try:
+            return cls(path, {**json.loads(config_path.read_bytes())})
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise CheckpointError(f"{config_path} cannot be read", cause=str(error)) from error
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of previews."""
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics, a JSON object in each line."""
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one process that writes here; files that a killed one left half-written go.
+
+        Raises:
+            RunLockedError: another process is training here.
+        """
+        with exclusive_lock(self.path / "lock"):
+            for folder in (self.path, self.checkpoints, self.samples):
+                remove_leftovers(folder)
+            yield
+
+    def save_checkpoint(self, checkpoint: Checkpoint, *, keep: int = 3) -> Path:
+        """Write ``checkpoint``, point ``latest`` at it, keep it and the ``keep − 1`` before it.
+
+        At least two are kept. Checkpoints of later steps, which a run that had to go back has yet
+        to reach again, are left alone.
+
+        Raises:
+            CheckpointError: the state is not worth keeping.
+            StorageError: it could not be written; the earlier checkpoints are untouched.
+        """
+        path = self.checkpoints / f"step-{checkpoint.step:08d}.npz"
+        save(path, checkpoint)
+        _write_text(self.checkpoints / "latest", f"{path.name}\n")
+        earlier = [other for other in self.saved() if _step_of(other) < checkpoint.step]
+        for old in earlier[max(keep, 2) - 1 :]:
+            with storage_errors(old):
+                old.unlink(missing_ok=True)
+        return path
+
+    def saved(self) -> list[Path]:
+        """Return the checkpoint files, the latest step first."""
+        files = [path for path in self.checkpoints.glob("*") if _STEP_NAME.fullmatch(path.name)]
+        return sorted(files, key=_step_of, reverse=True)
+
+    def latest_checkpoint(self) -> FoundCheckpoint:
+        """Return the checkpoint that ``latest`` names or, with a warning, the latest good one.
+
+        Raises:
+            CheckpointError: there is none; its cause lists what was tried.
+        """
+        named = self._named_by_latest()
+        failures = [] if named else [f"{self.checkpoints / 'latest'} names no checkpoint"]
+        for path in dict.fromkeys(named + self.saved()):
+            try:
+                checkpoint = read(path)
+            except CheckpointError as error:
+                failures.append(f"{error.args[0]} ({error.cause})" if error.cause else str(error))
+                continue
+            warning = "; ".join([*failures, f"{path} is used instead"]) if failures else ""
+            return FoundCheckpoint(path, checkpoint, warning)
+        raise CheckpointError(f"no checkpoint in {self.path}", cause="; ".join(failures))
+
+    def _named_by_latest(self) -> list[Path]:
+        name = ""
+        with suppress(OSError):
+            name = (self.checkpoints / "latest").read_text("utf-8", errors="replace").strip()
+        return [self.checkpoints / name] if _STEP_NAME.fullmatch(name) else []
+
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        """Add one line to the metrics; ``metrics`` has a ``step``, and numbers that are finite."""
+        line = json.dumps(metrics, allow_nan=False)
+        with storage_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop what is past ``step``, and any line torn by a kill, before the run goes on there."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text("utf-8", errors="replace").split("\n")
+            kept = [line for line in lines if _is_metrics_up_to(step, line)]
+            _write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def next_free(root: Path, name: str) -> Path:
+    """Make and return the first of the folders ``name-1``, ``name-2``, … that is not there yet.
+
+    It is made here so that no two processes are given the same one.
+    """
+    number = 0
+    while True:
+        number += 1
+        path = root / f"{name}-{number}"
+        with storage_errors(path), suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+
+
+def newest(root: Path) -> Path:
+    """Return the run in ``root`` whose checkpoint was written last.
+
+    Raises:
+        CheckpointError: no run there has a checkpoint.
+    """
+    written = []
+    for path in root.glob("*/checkpoints/step-*.npz"):
+        with suppress(FileNotFoundError):  # its run may remove it while we look
+            written.append((path.stat().st_mtime_ns, path.parents[1]))
+    if not written:
+        raise CheckpointError(f"no trained run in {root}", remedy="tinyddpm train --data glyphs")
+    return max(written)[1]
+
+
+def find(path: Path) -> FoundCheckpoint:
+    """Return the checkpoint that ``path``, a run or a checkpoint file, stands for."""
+    if path.is_dir():
+        return RunDirectory.open(path).latest_checkpoint()
+    return FoundCheckpoint(path, read(path), "")
+
+
+def resolve(path: Path) -> Path:
+    """Return the file of the checkpoint that ``path``, a run or a checkpoint file, stands for."""
+    return find(path).path
+
+
+def environment() -> dict[str, Any]:
+    """Return what a run's exact numbers depend on besides its config."""
+    versions = {"tinyddpm": tinyddpm.__version__, "numpy": np.__version__}
+    machine = {"platform": platform.platform(), "cpu_count": os.cpu_count()}
+    return {"python": platform.python_version(), **versions, **machine}
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _is_metrics_up_to(step: int, line: str) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def _write_text(path: Path, text: str) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    write_atomically(path, write)
