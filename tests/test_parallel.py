@@ -1,0 +1,91 @@
+"""Workers: order of commits, exceptions, and the hold on BLAS."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyddpm.blas import blas_threads, one_blas_thread
+from tinyddpm.parallel import Workers, shard_slices
+
+
+@given(count=st.integers(0, 20), shard=st.integers(1, 7))
+def test_shards_cover_everything_once(count, shard):
+    places = [list(range(count))[part] for part in shard_slices(count, shard)]
+    assert [place for part in places for place in part] == list(range(count))
+    assert all(len(part) <= shard for part in places)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_results_are_committed_in_order_whoever_finishes_first(threads):
+    committed, at_once = [], []
+    running = threading.Semaphore(threads)
+
+    def compute(worker, index):
+        assert running.acquire(blocking=False), "more threads than asked for"
+        time.sleep(0.003 * ((index * 7) % 5))
+        running.release()
+        return worker, index * index
+
+    def commit(index, result):
+        at_once.append(index)
+        committed.append((index, result[1]))
+        assert at_once.pop() == index
+
+    with Workers(threads) as workers:
+        workers.run(17, compute, commit)
+        workers.run(1, compute, commit)
+    assert committed == [(i, i * i) for i in range(17)] + [(0, 0)]
+
+
+def test_a_worker_is_never_in_two_shards_at_once():
+    busy = [threading.Lock() for _ in range(3)]
+
+    def compute(worker, index):
+        assert busy[worker].acquire(blocking=False)
+        time.sleep(0.002 * (index % 3))
+        return worker
+
+    def commit(_, worker):
+        busy[worker].release()
+
+    with Workers(3) as workers:
+        workers.run(20, compute, commit)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("where", ["compute", "commit"])
+def test_an_exception_comes_out_and_ends_the_work(threads, where):
+    committed = []
+
+    def compute(_, index):
+        if where == "compute" and index == 4:
+            raise ZeroDivisionError
+        return index
+
+    def commit(index, _):
+        if where == "commit" and index == 4:
+            raise ZeroDivisionError
+        committed.append(index)
+
+    with Workers(threads) as workers:
+        with pytest.raises(ZeroDivisionError):
+            workers.run(100, compute, commit)
+        assert committed == [0, 1, 2, 3]
+        workers.run(2, lambda _, index: index, lambda index, _: committed.append(index))
+    assert committed == [0, 1, 2, 3, 0, 1]
+
+
+def test_blas_is_held_to_one_thread_and_given_back():
+    control = blas_threads()
+    assert control is not None, "NumPy's own wheels bring an OpenBLAS that can be reached"
+    before = control.get()
+    control.set(2)
+    with Workers(2), one_blas_thread():
+        assert control.get() == 1
+        assert np.ones((3, 3)) @ np.ones(3) == pytest.approx([3, 3, 3])
+    assert control.get() == 2
+    control.set(before)

@@ -1,0 +1,189 @@
+"""A run is a function of its configuration: threads, saves, previews and stops change no bit.
+
+The network has dropout, the batch five shards, the data set an epoch of less than three steps.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyddpm.data import Dataset
+from tinyddpm.data.glyphs import glyphs
+from tinyddpm.errors import CheckpointError, NonFiniteError
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.ops.kernels import reference
+from tinyddpm.parallel import Workers
+from tinyddpm.training import loop
+from tinyddpm.training.config import DiffusionConfig, RunConfig
+from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.step import Trainer
+
+STEPS = 12
+CONFIG = RunConfig(
+    data="glyphs",
+    preset="tiny",
+    network=UNetConfig(image_size=16, channels=(4, 8), attention_at=(8,), groups=2, dropout=0.2),
+    diffusion=DiffusionConfig(T=20),
+    batch=9,
+    shard=2,
+    train_steps=STEPS,
+    lr=1e-2,
+    warmup=3,
+    ema_decay=0.9,
+    flips=True,
+)
+DATASET = Dataset("glyphs", glyphs(n=23).images)
+
+
+class StopAfter:
+    """Asks to stop after some steps, as a signal would."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def after_step(self, *_):
+        self.left -= 1
+
+    def asked(self):
+        return self.left == 0
+
+
+def run_to(path, config=CONFIG, *, stop_after=-1, execution=None, resume=False):
+    """Train in ``path`` and return the run's last checkpoint."""
+    execution = execution or loop.Execution(threads=1, save_every=0, preview_every=0)
+    stopper = StopAfter(stop_after)
+    hooks = loop.Hooks(stopper.after_step, stopper.asked)
+    if resume:
+        run = RunDirectory.open(path)
+        checkpoint = run.latest_checkpoint().checkpoint
+    else:
+        run, checkpoint = RunDirectory.create(path, config.to_json()), None
+    loop.train(config, DATASET, run, execution, hooks, checkpoint)
+    return run.latest_checkpoint().checkpoint
+
+
+def losses(path):
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    return [(m["step"], m["loss"], m["grad_norm"]) for m in map(json.loads, lines)]
+
+
+def assert_same_state(a, b):
+    assert a.step == b.step
+    for name in ("value", "ema", "adam_m", "adam_v"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """The uninterrupted run on one thread, and its metrics."""
+    path = tmp_path_factory.mktemp("golden") / "run"
+    return run_to(path), losses(path)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(tmp_path, golden, threads):
+    execution = loop.Execution(threads=threads, save_every=0, preview_every=0)
+    assert_same_state(run_to(tmp_path / "run", execution=execution), golden[0])
+    assert losses(tmp_path / "run") == golden[1]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 7, STEPS - 1])
+def test_interrupting_and_resuming_changes_no_bit(tmp_path, golden, stop_after):
+    stopped = run_to(tmp_path / "run", stop_after=stop_after)
+    assert stopped.step == stop_after
+    assert_same_state(run_to(tmp_path / "run", resume=True), golden[0])
+    assert losses(tmp_path / "run") == golden[1]
+
+
+def test_saving_and_previewing_change_no_bit(tmp_path, golden):
+    execution = loop.Execution(threads=2, save_every=2, preview_every=3)
+    assert_same_state(run_to(tmp_path / "run", execution=execution), golden[0])
+    assert losses(tmp_path / "run") == golden[1]
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == STEPS // 3
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, golden):
+    """Steps that were logged but not saved are done again, and logged once."""
+    path = tmp_path / "run"
+    run_to(path, stop_after=5)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "loss": 0.1}\n{"step": 7, "lo')
+    assert_same_state(run_to(path, resume=True), golden[0])
+    assert losses(path) == golden[1]
+
+
+def test_a_prolonged_run_is_the_long_run(tmp_path, golden):
+    run_to(tmp_path / "run", replace(CONFIG, train_steps=4))
+    assert_same_state(run_to(tmp_path / "run", resume=True), golden[0])
+
+
+def test_another_seed_gives_another_run(tmp_path, golden):
+    other = run_to(tmp_path / "run", replace(CONFIG, seed=1))
+    assert not np.array_equal(other.value, golden[0].value)
+
+
+def test_the_average_follows_its_definition(tmp_path, monkeypatch):
+    """The EMA is recomputed from the values that every step left behind."""
+    values = []
+    step = Trainer.step
+
+    def recording(self, number):
+        if number == 1:
+            values.append(self.network.parameters.value.astype(np.float64))
+        report = step(self, number)
+        values.append(self.network.parameters.value.astype(np.float64))
+        return report
+
+    monkeypatch.setattr(Trainer, "step", recording)
+    checkpoint = run_to(tmp_path / "run")
+    average = values[0]
+    for k, value in enumerate(values[1:], start=1):
+        decay = min(0.9, (1 + k) / (10 + k))
+        average = decay * average + (1 - decay) * value
+    np.testing.assert_allclose(checkpoint.ema, average, atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what):
+    """The message says the step; the last checkpoint is of the step before, or earlier."""
+    before = {}
+    gradient = Trainer._gradient
+
+    def poisoned(self, step):
+        result, times = gradient(self, step)
+        if step == 6:
+            before["value"] = self.network.parameters.value.copy()
+            before["trainer"] = self
+            target = result if what == "loss" else self.network.parameters.grad
+            target[3] = np.nan
+        return result, times
+
+    monkeypatch.setattr(Trainer, "_gradient", poisoned)
+    execution = loop.Execution(threads=1, save_every=2, preview_every=0)
+    with pytest.raises(NonFiniteError, match="step 6"):
+        run_to(tmp_path / "run", execution=execution)
+    np.testing.assert_array_equal(before["trainer"].network.parameters.value, before["value"])
+    assert RunDirectory.open(tmp_path / "run").latest_checkpoint().checkpoint.step == 4
+
+
+def test_other_configurations_and_other_data_are_refused(tmp_path):
+    checkpoint = run_to(tmp_path / "run", stop_after=1)
+    loop.check_same_config(replace(CONFIG, train_steps=99), checkpoint)
+    other = replace(CONFIG, lr=0.5, network=replace(CONFIG.network, dropout=0.0))
+    with pytest.raises(CheckpointError) as refusal:
+        loop.check_same_config(other, checkpoint)
+    assert "lr: 0.01 → 0.5" in refusal.value.cause
+    assert "network.dropout: 0.2 → 0.0" in refusal.value.cause
+    with pytest.raises(CheckpointError, match="other data"):
+        loop.check_same_data(Dataset("glyphs", glyphs(n=22).images), checkpoint)
+    loop.check_same_data(DATASET, checkpoint)
+
+
+def test_epochs_cover_all_images_once():
+    with Workers(1) as workers:
+        trainer = Trainer(CONFIG, DATASET.images, workers, reference)
+        seen = np.concatenate([trainer._batch_indices(step) for step in range(1, 24)])
+    for epoch in seen.reshape(9, 23):  # 23 steps of 9 images are 9 epochs of 23
+        assert sorted(epoch.tolist()) == list(range(23))

@@ -1,0 +1,202 @@
+"""Everything that a run's result is a function of, and the named choices of it.
+
+Where and how fast a run goes (threads, device, how often it saves) changes no bit of its result,
+and is not in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from tinyddpm.diffusion.gaussian import GaussianDiffusion, Prediction, Variance
+from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm.nn.config import UNetConfig
+
+ScheduleName = Literal["linear", "cosine", "log-snr-linear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The chain: its schedule and length, what is predicted, and the variance of the way back."""
+
+    schedule: ScheduleName = "cosine"
+    T: int = 1000
+    predict: Prediction = "eps"
+    variance: Variance = "beta_tilde"
+
+    def build(self) -> GaussianDiffusion:
+        """Return the chain."""
+        constructors: dict[str, Callable[[int], NoiseSchedule]] = {
+            "linear": NoiseSchedule.linear,
+            "cosine": NoiseSchedule.cosine,
+            "log-snr-linear": NoiseSchedule.log_snr_linear,
+        }
+        return GaussianDiffusion(constructors[self.schedule](self.T), self.predict, self.variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        data: name of the data set.
+        data_dir: the folder it was read from, if one was named.
+        preset: the name under which the network and the recipe were chosen.
+        seed: of every random number.
+        network: the shape of the U-Net.
+        diffusion: the chain.
+        batch: images per step.
+        shard: images per shard; it fixes the order of sums, and so belongs to the result.
+        train_steps: steps in all.
+        lr: Adam's learning rate after warm-up.
+        warmup: steps of linear warm-up.
+        grad_clip: largest global norm of the gradient.
+        ema_decay: decay of the moving average of the parameters.
+        flips: mirror half of the images left to right; for natural images, never for digits.
+    """
+
+    data: str
+    data_dir: str = ""
+    preset: str
+    seed: int = 0
+    network: UNetConfig
+    diffusion: DiffusionConfig
+    batch: int
+    shard: int
+    train_steps: int
+    lr: float
+    warmup: int
+    grad_clip: float = 1.0
+    ema_decay: float
+    flips: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be trained."""
+        for name in ("batch", "shard", "train_steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists and scalars."""
+        plain: dict[str, Any] = asdict(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> RunConfig:
+        """Return the config that ``to_json`` wrote (JSON turns tuples into lists).
+
+        Raises:
+            CheckpointError: a key is missing, unknown, or of an impossible value.
+        """
+        try:
+            lists = plain["network"].items()
+            network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in lists}
+            parts: dict[str, Any] = {
+                "network": UNetConfig(**network),
+                "diffusion": DiffusionConfig(**plain["diffusion"]),
+            }
+            return cls(**{**plain, **parts})
+        except (KeyError, TypeError, AttributeError, UsageError) as error:
+            raise CheckpointError("the configuration is not one of this program's") from error
+
+
+def differing_keys(a: RunConfig, b: RunConfig) -> list[str]:
+    """Return ``key: a's value → b's value`` for each key that two configs do not share."""
+    return [
+        f"{key}: {old} → {new}"
+        for (key, old), (_, new) in zip(_flat(a.to_json()), _flat(b.to_json()), strict=True)
+        if old != new
+    ]
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in plain.items():
+        nested = isinstance(value, dict)
+        items += _flat(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
+    return items
+
+
+DEFAULT_PRESET = {"glyphs": "glyphs", "mnist": "mnist", "fashion-mnist": "mnist"}
+
+
+def recipe(preset: str, data: str) -> RunConfig:
+    """Return the run that ``preset`` stands for, on data set ``data``.
+
+    Raises:
+        UsageError: no such preset.
+    """
+    network = UNetConfig.preset(preset)
+    return replace(_RECIPES[preset], data=data, preset=preset, network=network)
+
+
+def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
+    """Return ``config`` with its network made for images (N, H, W, C).
+
+    Raises:
+        UsageError: the images are not square, or of a size that the network cannot halve.
+    """
+    _, height, width, channels = images_shape
+    if height != width:
+        raise UsageError(f"images must be square: got {height}×{width} pixels")
+    outputs = channels * config.network.out_channels // config.network.in_channels
+    network = replace(config.network, image_size=height, in_channels=channels, out_channels=outputs)
+    return replace(config, network=network)
+
+
+_RECIPES: dict[str, RunConfig] = {
+    "glyphs": RunConfig(
+        data="glyphs",
+        preset="glyphs",
+        network=UNetConfig.preset("glyphs"),
+        diffusion=DiffusionConfig(),
+        batch=64,
+        shard=16,
+        train_steps=2000,
+        lr=2e-3,
+        warmup=100,
+        ema_decay=0.995,
+    ),
+    "mnist": RunConfig(
+        data="mnist",
+        preset="mnist",
+        network=UNetConfig.preset("mnist"),
+        diffusion=DiffusionConfig(),
+        batch=64,
+        shard=8,
+        train_steps=20_000,
+        lr=1e-3,
+        warmup=200,
+        ema_decay=0.999,
+    ),
+    "mnist-1.7m": RunConfig(
+        data="mnist",
+        preset="mnist-1.7m",
+        network=UNetConfig.preset("mnist-1.7m"),
+        diffusion=DiffusionConfig(),
+        batch=128,
+        shard=4,
+        train_steps=4690,  # ten epochs, as in the course
+        lr=1e-3,
+        warmup=200,
+        ema_decay=0.999,
+    ),
+    "cifar10": RunConfig(
+        data="cifar10",
+        preset="cifar10",
+        network=UNetConfig.preset("cifar10"),
+        diffusion=DiffusionConfig(schedule="linear", variance="beta"),
+        batch=128,
+        shard=1,
+        train_steps=800_000,
+        lr=2e-4,
+        warmup=5000,
+        ema_decay=0.9999,
+        flips=True,
+    ),
+}

@@ -1,0 +1,190 @@
+"""The training loop: steps, metrics, checkpoints, previews; and how it stops and goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tinyddpm.arrays import to_device, to_host
+from tinyddpm.data.dataset import Dataset
+from tinyddpm.errors import CheckpointError
+from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.parallel import Workers
+from tinyddpm.training.checkpoint import Checkpoint
+from tinyddpm.training.config import RunConfig, differing_keys
+from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.model import TrainedModel
+from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.step import StepReport, Trainer
+
+PREVIEW_IMAGES, PREVIEW_STEPS = 16, 50
+MAY_CHANGE = ("train_steps:", "data_dir:")  # when a run is resumed
+
+
+class Execution(NamedTuple):
+    """How a run is carried out; none of it changes a bit of the result.
+
+    Attributes:
+        threads: workers; 0 means one for each core.
+        device: ``cpu`` or ``cuda``.
+        save_every: steps between checkpoints; 0: only at the end.
+        preview_every: steps between preview grids; 0: none.
+    """
+
+    threads: int = 0
+    device: str = "cpu"
+    save_every: int = 1000
+    preview_every: int = 1000
+
+
+class Hooks(NamedTuple):
+    """What the caller wants to know, and how it asks to stop.
+
+    Attributes:
+        after_step: called with the step and its report.
+        stop_asked: asked after each step; true ends the run with a checkpoint.
+    """
+
+    after_step: Callable[[int, StepReport], None]
+    stop_asked: Callable[[], bool]
+
+
+def train(
+    config: RunConfig,
+    dataset: Dataset,
+    run: RunDirectory,
+    execution: Execution,
+    hooks: Hooks,
+    resume_from: Checkpoint | None = None,
+) -> int:
+    """Train to ``config.train_steps``, or until asked to stop, and leave a checkpoint.
+
+    Returns:
+        The last step done.
+
+    Raises:
+        NonFiniteError: a loss or gradient is not finite; the last checkpoint is unharmed.
+        StorageError: a file could not be written.
+    """
+    with run.lock(), Workers(execution.threads if execution.device == "cpu" else 1) as workers:
+        kernels = kernels_for(execution.device)
+        trainer = Trainer(config, dataset.images, workers, kernels, execution.device)
+        step, seconds = 0, 0.0
+        if resume_from:
+            restore(trainer, resume_from)
+            step, seconds = resume_from.step, resume_from.seconds
+            run.trim_metrics(step)
+        else:
+            run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
+        saved_step = step
+        while step < config.train_steps:
+            begun = time.perf_counter()
+            step += 1
+            report = trainer.step(step)
+            seconds += time.perf_counter() - begun
+            run.append_metrics(_metrics(step, report, seconds))
+            hooks.after_step(step, report)
+            if _due(step, execution.preview_every):
+                preview(trainer, run, step, execution)
+            stop = hooks.stop_asked()
+            if stop or _due(step, execution.save_every) or step == config.train_steps:
+                run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
+                saved_step = step
+            if stop:
+                break
+        return saved_step
+
+
+def to_checkpoint(trainer: Trainer, dataset: Dataset, step: int, seconds: float) -> Checkpoint:
+    """Return the whole state of ``trainer`` after ``step``."""
+    parameters = trainer.network.parameters
+    return Checkpoint(
+        step=step,
+        config=trainer.config.to_json(),
+        data_fingerprint=dataset.fingerprint,
+        parameters=[(p.name, p.shape) for p in parameters],
+        seconds=seconds,
+        value=to_host(parameters.value),
+        ema=to_host(trainer.ema),
+        adam_m=to_host(trainer.adam_m),
+        adam_v=to_host(trainer.adam_v),
+    )
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Put the state of ``checkpoint`` into ``trainer``.
+
+    Raises:
+        CheckpointError: its parameters are not those of the trainer's network.
+    """
+    parameters = trainer.network.parameters
+    if [(p.name, p.shape) for p in parameters] != checkpoint.parameters:
+        raise CheckpointError("the checkpoint's parameters are not those of its network")
+    for mine, saved in (
+        (parameters.value, checkpoint.value),
+        (trainer.ema, checkpoint.ema),
+        (trainer.adam_m, checkpoint.adam_m),
+        (trainer.adam_v, checkpoint.adam_v),
+    ):
+        mine[...] = to_device(saved, trainer.device)
+
+
+def check_same_config(config: RunConfig, checkpoint: Checkpoint) -> None:
+    """Refuse to go on with another configuration, but for its length and where the data lie.
+
+    Raises:
+        CheckpointError: its cause lists the differing keys.
+    """
+    saved = RunConfig.from_json(checkpoint.config)
+    differing = [k for k in differing_keys(saved, config) if not k.startswith(MAY_CHANGE)]
+    if differing:
+        raise CheckpointError(
+            "the run was begun with another configuration",
+            cause="; ".join(differing),
+            remedy="leave these options out to go on with the run, or begin a new one",
+        )
+
+
+def check_same_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Refuse to go on with other data.
+
+    Raises:
+        CheckpointError: the images are not those that the run was begun with.
+    """
+    if dataset.fingerprint != checkpoint.data_fingerprint:
+        raise CheckpointError(
+            f"the run was trained on other data than this {dataset.name}",
+            cause=f"fingerprint {checkpoint.data_fingerprint[:12]}… → {dataset.fingerprint[:12]}…",
+            remedy="the data set it was begun with, or a new run",
+        )
+
+
+def preview(trainer: Trainer, run: RunDirectory, step: int, execution: Execution) -> None:
+    """Draw a small grid with the averaged weights; its random numbers are a stream of their own."""
+    model = TrainedModel(trainer.config, to_host(trainer.ema), step, device=execution.device)
+    steps = min(PREVIEW_STEPS, model.diffusion.schedule.T)
+    images = model.sample(
+        PREVIEW_IMAGES,
+        steps=steps,
+        seed=trainer.config.seed,
+        stream="preview",
+        threads=execution.threads,
+    )
+    save_png(grid(images), run.samples / f"step-{step:08d}.png")
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _metrics(step: int, report: StepReport, seconds: float) -> dict[str, float | None]:
+    quartiles = {f"loss_q{q}": value for q, value in enumerate(report.quartiles)}
+    return {
+        "step": step,
+        "loss": report.loss,
+        "seconds": round(seconds, 3),
+        "grad_norm": report.grad_norm,
+        "lr": report.lr,
+        **quartiles,
+    }

@@ -1,0 +1,173 @@
+"""One training step (Ho et al. 2020, arXiv 2006.11239, algorithm 1), sharded over workers.
+
+For each image of the batch: t ~ U{1 … T}, ε ~ 𝒩(0, I), x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, and the
+gradient of ‖ε − ε_θ(x_t, t)‖² (mean over elements). Then clip by global norm, Adam, EMA.
+
+What is drawn for an image depends on (seed, step, place in the batch) alone, and gradients are
+added in the order of the shards, so that the result does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm import optim, rng
+from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
+from tinyddpm.data.pixels import to_unit
+from tinyddpm.errors import NonFiniteError
+from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.unet import UNet
+from tinyddpm.ops.kernels import Kernels
+from tinyddpm.parallel import Workers, shard_slices
+from tinyddpm.training.config import RunConfig
+
+
+class StepReport(NamedTuple):
+    """What one step found.
+
+    Attributes:
+        loss: mean square error over the batch.
+        quartiles: the same over the images whose t lies in each quarter of 1 … T; None for none.
+        grad_norm: global norm before clipping.
+        lr: the learning rate used.
+    """
+
+    loss: float
+    quartiles: list[float | None]
+    grad_norm: float
+    lr: float
+
+
+class Trainer:
+    """The state of a run in memory, and its step.
+
+    Args:
+        config: the run.
+        images: (N, H, W, C) uint8, the training set.
+        workers: who computes the shards.
+        kernels: what computes the layers.
+        device: ``cpu`` or ``cuda``, where the network lives.
+
+    Attributes:
+        network: its parameters are the raw weights.
+        ema: their moving average, flat.
+        adam_m: Adam's first moment, flat.
+        adam_v: Adam's second moment, flat.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        images: npt.NDArray[np.uint8],
+        workers: Workers,
+        kernels: Kernels,
+        device: str = "cpu",
+    ) -> None:
+        self.config, self.images, self.workers, self.device = config, images, workers, device
+        self.diffusion = config.diffusion.build()
+        host = UNet(config.network, config.seed).parameters.value
+        self.network = UNet(config.network, kernels=kernels, values=to_device(host, device))
+        self.replicas = [self.network.replica() for _ in range(workers.threads)]
+        value = self.network.parameters.value
+        self.ema = value.copy()
+        self.adam_m = xp_of(value).zeros_like(value)
+        self.adam_v = xp_of(value).zeros_like(value)
+        self._epoch = -1
+        self._order: IntArray = np.empty(0, np.int64)
+
+    def step(self, step: int) -> StepReport:
+        """Do step ``step``, counted from 1.
+
+        Raises:
+            NonFiniteError: the loss or the gradient is not finite; nothing was updated.
+        """
+        parameters = self.network.parameters
+        parameters.grad[...] = 0
+        parameters.prepare()
+        for replica in self.replicas:
+            replica.parameters.adopt_prepared(parameters)
+        losses, times = self._gradient(step)
+        norm = optim.global_norm(parameters.grad)
+        loss, grad_norm = float(losses.mean()), float(norm)
+        _check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
+        lr = optim.warmed_up(step, self.config.lr, self.config.warmup)
+        optim.clip_by_norm(parameters.grad, norm, self.config.grad_clip)
+        optim.adam(parameters.value, parameters.grad, self.adam_m, self.adam_v, step=step, lr=lr)
+        decay = optim.ema_decay(step, self.config.ema_decay)
+        optim.ema(self.ema, parameters.value, decay)
+        return StepReport(loss, _by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
+
+    def _gradient(self, step: int) -> tuple[npt.NDArray[np.float64], IntArray]:
+        """Fill the gradient of the batch; return the loss and the time of each of its images."""
+        batch = self.config.batch
+        indices = self._batch_indices(step)
+        losses, times = np.empty(batch), np.empty(batch, np.int64)
+        slices = shard_slices(batch, self.config.shard)
+
+        def compute(worker: int, shard: int) -> tuple[UNet, Array, IntArray]:
+            places = np.arange(batch)[slices[shard]]
+            replica = self.replicas[worker]
+            return replica, *self._shard(replica, step, places, indices[places])
+
+        def commit(shard: int, result: tuple[UNet, Array, IntArray]) -> None:
+            replica, shard_losses, shard_times = result
+            self.network.parameters.grad += replica.parameters.grad
+            replica.parameters.grad[...] = 0
+            losses[slices[shard]] = to_host(shard_losses)
+            times[slices[shard]] = shard_times
+
+        self.workers.run(len(slices), compute, commit)
+        return losses, times
+
+    def _shard(
+        self, network: UNet, step: int, places: IntArray, indices: IntArray
+    ) -> tuple[Array, IntArray]:
+        """Add a shard's share of the gradient to ``network``; return its losses and times."""
+        seed, shape = self.config.seed, self.images.shape[1:]
+        t = rng.integers(seed, "t", step=step, samples=places, high=self.diffusion.schedule.T)
+        eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
+        x0 = to_unit(self.images[indices])
+        if self.config.flips:
+            mirrored = rng.words(seed, "flip", step=step, samples=places, count=1)[:, 0] >> 31 == 1
+            x0[mirrored] = x0[mirrored, :, ::-1]
+        x0, eps = to_device(x0, self.device), to_device(eps, self.device)
+        xt = self.diffusion.q_sample(x0, t, eps)
+        masks = DropoutMasks(seed, step, places)
+        output, saved = network.forward(xt, t - 1, masks=masks, prepare=False)
+        _, doutput = self.diffusion.loss(output, x0, xt, eps, t)
+        network.backward(doutput * (len(places) / self.config.batch), saved)
+        return self.diffusion.loss_per_image(output, x0, xt, eps, t), t
+
+    def _batch_indices(self, step: int) -> IntArray:
+        """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
+        n, batch = len(self.images), self.config.batch
+        positions = np.arange((step - 1) * batch, step * batch)
+        indices = np.empty(batch, np.int64)
+        for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1):
+            if epoch != self._epoch:
+                self._order = rng.permutation(self.config.seed, "order", epoch=epoch, n=n)
+                self._epoch = epoch
+            of_epoch = positions // n == epoch
+            indices[of_epoch] = self._order[positions[of_epoch] % n]
+        return indices
+
+
+def _check_finite(step: int, loss: float, grad_norm: float, bad_times: IntArray) -> None:
+    if np.isfinite(loss) and np.isfinite(grad_norm):
+        return
+    where = f" (images at t = {bad_times.tolist()})" if len(bad_times) else ""
+    raise NonFiniteError(
+        f"step {step}: the loss or its gradient is not finite; nothing was updated",
+        cause=f"loss {loss}, gradient norm {grad_norm}{where}",
+        remedy="a new run with a smaller --lr; the checkpoints of this one are unharmed",
+    )
+
+
+def _by_quartile(losses: npt.NDArray[np.float64], times: IntArray, T: int) -> list[float | None]:
+    quartile = (times - 1) * 4 // T
+    return [
+        float(losses[quartile == q].mean()) if (quartile == q).any() else None for q in range(4)
+    ]
