@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import tinyddpm.ops
 from tinyddpm.gradcheck import certificates, certify
 from tinyddpm.gradcheck.complex_step import Case
-from tinyddpm.gradcheck.network_cases import ADD, unet_case
-from tinyddpm.gradcheck.op_cases import op_cases
+from tinyddpm.gradcheck.networks import ADD, unet_case
+from tinyddpm.gradcheck.ops import op_cases
 from tinyddpm.ops.silu import silu
 
 

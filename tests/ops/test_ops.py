@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyddpm.gradcheck.op_cases import op_cases
+from tinyddpm.gradcheck.ops import op_cases
 from tinyddpm.ops.attention import attention
 from tinyddpm.ops.conv2d import conv2d
 from tinyddpm.ops.dropout import dropout

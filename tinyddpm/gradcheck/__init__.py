@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tinyddpm.gradcheck.complex_step import Certificate, certify
-from tinyddpm.gradcheck.network_cases import network_cases
-from tinyddpm.gradcheck.op_cases import op_cases
+from tinyddpm.gradcheck.networks import network_cases
+from tinyddpm.gradcheck.ops import op_cases
 
 
 def certificates(seed: int = 0) -> Iterator[Certificate]:

@@ -1,0 +1,226 @@
+"""The command line as a user meets it: results, errors, exit codes."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyddpm import data
+from tinyddpm.cli.main import commands, main
+from tinyddpm.training.run_directory import RunDirectory
+
+TINY = ["--batch", "4", "--shard", "2", "--threads", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Run one command in an empty folder: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYDDPM_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["tinyddpm", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def trained(cli):
+    """A folder with a run of two long steps in runs/glyphs-1."""
+    code, out, err = cli("train", "--data", "glyphs", "--train-steps", 2, "--lr", 1, *TINY)
+    assert code == 0, err
+    assert out == "runs/glyphs-1\n"
+    return cli
+
+
+@pytest.mark.usefixtures("trained")
+def test_training_leaves_a_run(tmp_path):
+    run = RunDirectory.open(tmp_path / "runs" / "glyphs-1")
+    metrics = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [1, 2]
+    assert all({"loss", "seconds", "loss_q0", "loss_q3"} <= m.keys() for m in metrics)
+    assert run.latest_checkpoint().checkpoint.step == 2
+    assert json.loads((run.path / "config.json").read_text())["batch"] == 4
+    assert (run.path / "env.json").exists()
+
+
+def test_progress_goes_to_stderr_as_plain_lines(cli):
+    code, out, err = cli("train", "--train-steps", 2, *TINY, "--out", "here")
+    assert (code, out) == (0, "here\n")
+    assert "176,849 parameters" in err
+    assert "half-life" in err
+    assert "step 2/2  loss" in err
+    assert "images/s" in err
+    assert "\r" not in err
+    assert "\x1b" not in err
+
+
+def test_resuming_needs_nothing_but_the_run(trained):
+    assert trained("train", "--resume", "runs/glyphs-1")[0] == 0
+    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
+    assert code == 0, err
+    assert RunDirectory.open(Path("runs/glyphs-1")).latest_checkpoint().checkpoint.step == 3
+
+
+def test_the_newest_run_is_sampled(trained, tmp_path):
+    code, out, err = trained("sample", "--steps", 3, "--n", 5, "--npz", "raw.npz")
+    assert code == 0, err
+    assert out == "samples.png\nraw.npz\n"
+    assert "step 3/3" in err
+    images = np.load(tmp_path / "raw.npz")["images"]
+    assert images.shape == (5, 16, 16, 1)
+    assert images.dtype == np.uint8
+    sheet = np.asarray(Image.open(tmp_path / "samples.png"))
+    assert (sheet[:48:3, :48:3] == images[0, :, :, 0]).all()  # 16 pixels, three times as large
+
+
+def test_samples_depend_on_seed_and_place_alone(trained, tmp_path):
+    def images(*args):
+        code, _, err = trained("sample", "--steps", 2, "--npz", "x.npz", *args)
+        assert code == 0, err
+        return np.load(tmp_path / "x.npz")["images"]
+
+    five = images("--n", 5, "--threads", 2)
+    np.testing.assert_array_equal(images("--n", 3, "--threads", 1), five[:3])
+    assert not np.array_equal(images("--n", 5, "--seed", 1), five)
+    assert not np.array_equal(images("--n", 5, "--weights", "raw"), five)
+
+
+def test_a_checkpoint_file_can_be_named(trained):
+    path = "runs/glyphs-1/checkpoints/step-00000002.npz"
+    code, _, err = trained("sample", path, "--steps", 1, "--n", 1)
+    assert code == 0
+    assert "step 2, ema weights" in err
+
+
+def test_gradcheck_prints_a_line_for_each(cli):
+    code, out, _ = cli("gradcheck")
+    lines = out.splitlines()
+    assert code == 0
+    assert len(lines) > 25
+    assert any(line.startswith("UNet, scale-shift") for line in lines)
+    assert all(float(line.split()[-1]) <= 1e-11 for line in lines[:-1])
+
+
+def test_gradcheck_fails_when_a_gradient_is_wrong(cli, monkeypatch):
+    wrong = "tinyddpm.gradcheck.ops.softmax_backward"
+    monkeypatch.setattr(wrong, lambda dp, saved: dp * saved.p)
+    code, out, _ = cli("gradcheck")
+    assert code == 1
+    assert "softmax" in next(line for line in out.splitlines() if "FAILED" in line)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["train", "--data", "nonsense"], 3, ["nonsense", "mnist, fashion-mnist"]),
+        (["train", "--preset", "nonsense"], 2, ["nonsense", "mnist-1.7m"]),
+        (["train", "--data", "mnist", "--data-dir", "."], 3, ["train-images-idx3-ubyte"]),
+        (["train", "--preset", "cifar10", "--batch", "0"], 2, ["batch must be at least 1"]),
+        (["train", "--seed", "-1"], 2, ["--seed"]),
+        (["train", "--batch", "many"], 2, ["--batch", "many"]),
+        (["train", "--resume", "nowhere"], 2, ["nowhere", "no run"]),
+        (["train", "--resume", "a", "--out", "b"], 2, ["--out"]),
+        (["train", "--device", "tpu"], 2, ["tpu"]),
+        (["train", "--out", "/proc/run"], 6, ["/proc/run"]),
+        (["sample"], 4, ["no trained run", "tinyddpm train"]),
+        (["sample", "nowhere.npz"], 4, ["nowhere.npz"]),
+        (["sample", "--out", "no/folder/x.png"], 2, ["no/folder"]),
+        (["sample", "--n", "0"], 2, ["--n"]),
+        (["frobnicate"], 2, ["frobnicate"]),
+    ],
+)
+def test_mistakes_give_one_message_and_a_code(cli, args, code, words):
+    got, out, err = cli(*args)
+    assert got == code, err
+    assert out == ""
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def test_cuda_without_cupy_names_the_way_out(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    code, _, err = cli("train", "--device", "cuda")
+    assert code == 2
+    assert 'pip install "tinyddpm[cuda12]"' in err
+    code, _, err = cli("train", "--device", "auto", "--train-steps", 1, "--batch", 2)
+    assert code == 0
+    assert "device: cpu (CuPy is not installed" in err
+
+
+def test_an_existing_run_is_not_overwritten(trained, tmp_path):
+    before = (tmp_path / "runs/glyphs-1/metrics.jsonl").read_bytes()
+    code, _, err = trained("train", "--out", "runs/glyphs-1")
+    assert code == 2
+    assert "--resume runs/glyphs-1" in err
+    assert (tmp_path / "runs/glyphs-1/metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_in_use_is_locked(trained):
+    with RunDirectory.open(Path("runs/glyphs-1")).lock():
+        code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
+    assert code == 75
+    assert "runs/glyphs-1" in err
+
+
+def test_resuming_with_another_configuration_lists_the_keys(trained):
+    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--lr", 0.5, "--batch", 5)
+    assert code == 4
+    assert "batch: 4 → 5" in err
+    assert "lr: 1.0 → 0.5" in err
+
+
+@pytest.mark.parametrize("steps", [0, 1001, -1])
+def test_steps_out_of_range_are_refused(trained, steps):
+    code, _, err = trained("sample", "--steps", steps)
+    assert code == 2
+    assert "from 1 to 1000" in err
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trained, tmp_path):
+    path = tmp_path / "runs/glyphs-1/checkpoints/step-00000002.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    code, _, err = trained("sample", "--steps", 1, "--n", 1)
+    assert code == 0
+    assert "warning" in err
+    assert "step 0" in err
+    code, _, err = trained("sample", path, "--steps", 1, "--n", 1)
+    assert code == 4
+    assert "damaged" in err
+
+
+def test_images_that_cannot_be_halved_are_refused(cli, monkeypatch):
+    odd = data.Dataset("odd", np.ones((4, 17, 17, 1), np.uint8))
+    monkeypatch.setitem(data.LOADERS, "odd", lambda *_: odd)
+    code, _, err = cli("train", "--data", "odd", "--preset", "mnist")
+    assert code == 2
+    assert "17 pixels are not divisible by 4" in err
+    assert "16 or 20" in err
+
+
+@pytest.mark.parametrize("verb", [[], *([name] for name in commands.commands)])
+def test_help_has_an_example(cli, verb):
+    code, out, _ = cli(*verb, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert "tinyddpm " in out
+
+
+def test_a_bug_is_not_hidden(cli, monkeypatch):
+    def broken(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("tinyddpm.cli.gradcheck.certificates", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli("gradcheck")

@@ -1,0 +1,68 @@
+"""Stopping a real process: the step is finished, the state saved, and the run goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TRAIN = [sys.executable, "-m", "tinyddpm", "train", "--device", "cpu", "--batch", "4"]
+
+
+def start(folder, *args):
+    return subprocess.Popen(
+        [*TRAIN, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_steps(folder, count):
+    metrics = folder / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() or metrics.read_text().count("\n") < count:
+        assert time.monotonic() < deadline, "no step was done within a minute"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    process = start(tmp_path, "--out", "run", "--train-steps", "100000")
+    wait_for_steps(tmp_path, 3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == ""
+    saved = int(re.search(r"saved step (\d+); go on with: tinyddpm train --resume run", err)[1])
+    assert "Traceback" not in err
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == saved
+    done = start(tmp_path, "--resume", "run", "--train-steps", str(saved + 2))
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    assert out == "run\n"
+    assert f"step {saved + 2}/{saved + 2}" in err
+
+
+def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(tmp_path):
+    process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "2")
+    wait_for_steps(tmp_path, 3)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    done = start(tmp_path, "--resume", "run", "--train-steps", "5")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+
+
+def test_kill_leaves_a_run_that_goes_on(tmp_path):
+    process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "1")
+    wait_for_steps(tmp_path, 4)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    steps = (tmp_path / "run" / "metrics.jsonl").read_text().count("\n")
+    done = start(tmp_path, "--resume", "run", "--train-steps", str(steps + 1))
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err

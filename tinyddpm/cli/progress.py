@@ -1,0 +1,90 @@
+"""Progress on stderr: a bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar  # what click.progressbar returns
+
+LINE_EVERY_SECONDS = 30.0
+LINES_IN_ALL = 20
+
+
+class Progress:
+    """Counts ``total`` steps; ``advance`` is told of each. Use as a context manager.
+
+    Args:
+        label: what is going on.
+        total: steps to be done by this process.
+        images: images per step, for the rate; 0 shows none.
+        first: the number of the step before the first, where a run goes on.
+    """
+
+    def __init__(self, label: str, total: int, *, images: int = 0, first: int = 0) -> None:
+        self.label, self.total, self.images, self.first = label, total, images, first
+        self.done = 0
+        self._open = ExitStack()
+        self._bar: ProgressBar[None] | None = None
+        self._begun = self._last_line = time.perf_counter()
+        self._text = ""
+
+    def __enter__(self) -> Self:
+        """Show the empty bar, if there is a terminal."""
+        self._begun = self._last_line = time.perf_counter()
+        if sys.stderr.isatty():
+            bar: ProgressBar[None] = click.progressbar(
+                length=self.total,
+                label=self.label,
+                file=sys.stderr,
+                item_show_func=lambda _: self._text,
+            )
+            self._bar = self._open.enter_context(bar)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the bar's line."""
+        self._open.close()
+
+    def advance(self, detail: str = "") -> None:
+        """One step is done; ``detail`` says what came of it."""
+        self.done += 1
+        now = time.perf_counter()
+        per_second = self.done / max(now - self._begun, 1e-9)
+        rate = f"{per_second * self.images:.0f} images/s" if self.images else ""
+        at = f"step {self.first + self.done}/{self.first + self.total}"
+        self._text = "  ".join(part for part in (at, detail, rate) if part)
+        if self._bar is not None:
+            self._bar.update(1)
+        elif self._line_is_due(now):
+            self._last_line = now
+            left = _duration((self.total - self.done) / per_second)
+            click.echo(f"{self.label}  {self._text}  {left} left", err=True)
+
+    def _line_is_due(self, now: float) -> bool:
+        share = max(self.total // LINES_IN_ALL, 1)
+        if self.done == self.total:
+            return True
+        recently = now - self._last_line < 1.0
+        return not recently and (
+            self.done % share == 0 or now - self._last_line >= LINE_EVERY_SECONDS
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"

@@ -1,0 +1,97 @@
+"""``tinyddpm sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from tinyddpm.arrays import resolve_device
+from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.progress import Progress
+from tinyddpm.errors import UsageError
+from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.files import write_atomically
+from tinyddpm.training import run_directory
+from tinyddpm.training.model import Weights, from_checkpoint
+
+RUNS = Path("runs")
+
+
+EXAMPLES = """\b
+Examples:
+  tinyddpm sample --steps 1000
+  tinyddpm sample runs/mnist-1 --steps 100 --n 16 --seed 3 --out digits.png
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--steps",
+    type=int,
+    metavar="N",
+    help="Steps of the reverse chain, from 1 to the T it was trained with.  [default: T]",
+)
+@click.option("--n", type=click.IntRange(min=1), default=64, metavar="N", help="Images.")
+@click.option("--seed", type=seed_type, default=0, help="Of the noise.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    default="ema",
+    help="The moving average of the weights, or the last ones.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("samples.png"),
+    metavar="FILE",
+    help="The PNG grid.",
+)
+@click.option(
+    "--npz",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also the images themselves: array `images`, uint8 (N, H, W, C).",
+)
+@threads_option
+@device_option
+def sample(
+    run: Path | None,
+    steps: int | None,
+    n: int,
+    seed: int,
+    weights: Weights,
+    out: Path,
+    npz: Path | None,
+    threads: int,
+    device: str,
+) -> None:
+    """Generate images with a trained RUN (a run directory or a checkpoint file).
+
+    Without RUN it is the one in runs/ that was trained last. Fewer steps than T walk a respaced
+    chain: strided times with β recomputed.
+    """
+    for path in (out, npz):
+        if path and not path.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} in")
+    path = run or run_directory.newest(RUNS)
+    found = run_directory.find(path)
+    if found.warning:
+        click.echo(f"warning: {found.warning}", err=True)
+    checkpoint = found.checkpoint
+    model = from_checkpoint(checkpoint, weights, resolve_device(device))
+    T = model.diffusion.schedule.T
+    if steps is not None and not 1 <= steps <= T:
+        raise UsageError(f"--steps must be from 1 to {T}: got {steps}")
+    click.echo(f"{found.path}: step {checkpoint.step}, {weights} weights", err=True)
+    with Progress(f"sampling {n}", steps or T) as progress:
+        images = model.sample(
+            n, steps=steps, seed=seed, threads=threads, progress=lambda _: progress.advance()
+        )
+    save_png(grid(images, zoom=max(1, 56 // images.shape[1])), out)
+    click.echo(out)
+    if npz:
+        write_atomically(npz, lambda file: np.savez(file, images=images))
+        click.echo(npz)

@@ -1,0 +1,56 @@
+"""Stopping at the end of a step: what Ctrl-C and SIGTERM mean while something is being computed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import click
+
+
+class StopSignals:
+    """Remembers the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    The handler only sets a flag. What is on disk is whole at any instant, so that the second signal
+    loses no more than the steps since the last checkpoint. Use as a context manager.
+
+    Attributes:
+        received: the signal's number, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take over the two signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal, as a shell reports it; 0 without one."""
+        return 128 + self.received if self.received else 0
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.received is not None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        click.echo("\nstopping after this step (again: at once)", err=True)

@@ -1,0 +1,208 @@
+"""``tinyddpm train``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinyddpm import data as data_sets
+from tinyddpm import optim
+from tinyddpm.arrays import cuda_obstacle, resolve_device
+from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.signals import StopSignals
+from tinyddpm.data import Dataset
+from tinyddpm.errors import UsageError
+from tinyddpm.nn.config import PRESETS
+from tinyddpm.nn.unet import UNet
+from tinyddpm.parallel import available_cores
+from tinyddpm.training import loop, run_directory
+from tinyddpm.training.checkpoint import Checkpoint
+from tinyddpm.training.config import DEFAULT_PRESET, RunConfig, fit_to, recipe
+from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.step import StepReport
+
+RUNS = Path("runs")
+
+
+EXAMPLES = """\b
+Examples:
+  tinyddpm train --data mnist
+  tinyddpm train --data mnist --train-steps 2000 --out runs/short
+  tinyddpm train --resume runs/short --train-steps 4000
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--data", metavar="NAME", help=f"{', '.join(data_sets.LOADERS)}.  [default: glyphs]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder with the data set's files.  "
+    "[default: $TINYDDPM_DATA/NAME, the cache, a download into it]",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help=f"Network and recipe: {', '.join(PRESETS)}.  [default: the data set's]",
+)
+@click.option("--train-steps", type=int, metavar="N", help="Steps in all.  [default: the preset's]")
+@click.option("--batch", type=int, metavar="N", help="Images per step.  [default: the preset's]")
+@click.option(
+    "--shard",
+    type=int,
+    metavar="N",
+    help="Images that one thread takes at a time.  [default: the preset's]",
+)
+@click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
+@click.option("--seed", type=seed_type, help="Of every random number.  [default: 0]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the run is written.  [default: runs/NAME-1, or the next number that is free]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with this run; of the options above only --train-steps may be another.",
+)
+@click.option(
+    "--save-every",
+    type=click.IntRange(min=0),
+    default=1000,
+    metavar="N",
+    help="Steps between checkpoints; 0: only at the end.",
+)
+@click.option(
+    "--preview-every",
+    type=click.IntRange(min=0),
+    default=1000,
+    metavar="N",
+    help="Steps between preview grids (16 images, 50 steps); 0: none.",
+)
+@threads_option
+@device_option
+def train(
+    resume: Path | None,
+    out: Path | None,
+    threads: int,
+    device: str,
+    save_every: int,
+    preview_every: int,
+    **chosen: Any,
+) -> None:
+    """Train a network, and leave a run directory to sample from.
+
+    The result depends on the options down to --seed alone. Ctrl-C or SIGTERM finishes the step,
+    saves, and says how to go on.
+    """
+    given = {key: value for key, value in chosen.items() if value is not None}
+    device = _say_device(device)
+    execution = loop.Execution(threads, device, save_every, preview_every)
+    if resume:
+        if out:
+            raise UsageError("--resume writes into the run it goes on with", remedy="no --out")
+        run, config, dataset, checkpoint = _resumed(resume, given)
+        if checkpoint.step >= config.train_steps:
+            click.echo(
+                f"{resume} is at step {checkpoint.step} of {config.train_steps}: nothing to "
+                "do (--train-steps N prolongs it)",
+                err=True,
+            )
+            return
+    else:
+        config, dataset = _new_config(given)
+        path = out or run_directory.next_free(RUNS, config.data)
+        run, checkpoint = RunDirectory.create(path, config.to_json()), None
+    _say_what(config, dataset, execution)
+    _run(config, dataset, run, execution, checkpoint)
+
+
+def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
+    name = given.pop("data", "glyphs")
+    data_dir = given.pop("data_dir", None)
+    dataset = data_sets.load(name, data_dir=data_dir)
+    preset = given.pop("preset", DEFAULT_PRESET.get(name, "mnist"))
+    config = fit_to(recipe(preset, name), dataset.images.shape)
+    where = str(data_dir.absolute()) if data_dir else ""
+    return replace(config, data_dir=where, **given), dataset
+
+
+def _resumed(
+    path: Path, given: dict[str, Any]
+) -> tuple[RunDirectory, RunConfig, Dataset, Checkpoint]:
+    run = RunDirectory.open(path)
+    found = run.latest_checkpoint()
+    if found.warning:
+        click.echo(f"warning: {found.warning}", err=True)
+    saved = RunConfig.from_json(found.checkpoint.config)
+    if "data_dir" in given:
+        given["data_dir"] = str(given["data_dir"].absolute())
+    config = replace(saved, **given)
+    loop.check_same_config(config, found.checkpoint)
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    dataset = data_sets.load(config.data, data_dir=data_dir)
+    loop.check_same_data(dataset, found.checkpoint)
+    return run, config, dataset, found.checkpoint
+
+
+def _run(
+    config: RunConfig,
+    dataset: Dataset,
+    run: RunDirectory,
+    execution: loop.Execution,
+    checkpoint: Checkpoint | None,
+) -> None:
+    first = checkpoint.step if checkpoint else 0
+    total, label = config.train_steps - first, f"training {config.data}"
+    with StopSignals() as signals:
+        with Progress(label, total, images=config.batch, first=first) as progress:
+            smooth = _SmoothLoss()
+
+            def after_step(_step: int, report: StepReport) -> None:
+                progress.advance(f"loss {smooth(report.loss):.4f}")
+
+            hooks = loop.Hooks(after_step, signals.asked)
+            last = loop.train(config, dataset, run, execution, hooks, checkpoint)
+        if signals.asked() and last < config.train_steps:
+            go_on = f"tinyddpm train --resume {run.path}"
+            click.echo(f"saved step {last}; go on with: {go_on}", err=True)
+            sys.exit(signals.exit_code)
+    click.echo(run.path)
+
+
+class _SmoothLoss:
+    """A moving average for the eye; the metrics hold every value as it is."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def __call__(self, loss: float) -> float:
+        self._mean = loss if self._mean is None else 0.98 * self._mean + 0.02 * loss
+        return self._mean
+
+
+def _say_device(device: str) -> str:
+    resolved = resolve_device(device)
+    if device == "auto" and resolved == "cpu":
+        click.echo(f"device: cpu ({cuda_obstacle()})", err=True)
+    return resolved
+
+
+def _say_what(config: RunConfig, dataset: Dataset, execution: loop.Execution) -> None:
+    parameters = UNet(config.network).parameters.count
+    half_life = optim.ema_half_life(config.ema_decay)
+    threads = execution.threads or available_cores()
+    click.echo(
+        f"{len(dataset.images):,} images of {config.data}, preset {config.preset}: "
+        f"{parameters:,} parameters, {config.train_steps:,} steps of {config.batch} images, "
+        f"{threads} threads, seed {config.seed}, "
+        f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)",
+        err=True,
+    )
