@@ -1,0 +1,80 @@
+"""The store of parameters: names, places, views."""
+
+import numpy as np
+import pytest
+
+from tinyddpm.nn.parameters import Parameter, Parameters
+
+
+def store():
+    parameters = Parameters()
+    parameters.add(Parameter("a.weight", (2, 3), bound=0.5))
+    parameters.add(Parameter("a.bias", (3,), fill=1.0))
+    parameters.add(Parameter("b.weight", (2, 3), bound=0.5, prepare=lambda value: value.T.copy()))
+    return parameters
+
+
+def test_names_and_order_are_those_of_the_layers():
+    parameters = store()
+    assert [p.name for p in parameters] == list(parameters.named())
+    assert list(parameters.named()) == ["a.weight", "a.bias", "b.weight"]
+    assert parameters.count == 15
+
+
+def test_values_and_gradients_are_views_of_the_flat_buffers():
+    parameters, flat = store(), np.arange(15.0)
+    parameters.bind(flat)
+    named = parameters.named()
+    assert parameters.value is flat
+    np.testing.assert_array_equal(named["a.weight"].value, [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(named["a.bias"].value, [6, 7, 8])
+    np.testing.assert_array_equal(named["b.weight"].value, [[9, 10, 11], [12, 13, 14]])
+    flat[7] = -1
+    assert named["a.bias"].value[1] == -1
+    named["b.weight"].grad[1, 0] += 2
+    np.testing.assert_array_equal(np.flatnonzero(parameters.grad), [12])
+
+
+@pytest.mark.parametrize("shape", [(14,), (16,), (15, 1), (3, 5)])
+def test_a_buffer_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"must have shape \(15,\): got"):
+        store().bind(np.zeros(shape))
+
+
+def test_initial_values_depend_on_the_seed_and_the_place():
+    values = store().initial_values(4, np.float64)
+    np.testing.assert_array_equal(values, store().initial_values(4, np.float64))
+    assert (values[:6] != store().initial_values(5, np.float64)[:6]).all()
+    assert (values[:6] != values[9:]).all()
+    np.testing.assert_array_equal(values[6:9], 1)
+    assert (np.abs(values[:6]) < 0.5).all()
+
+
+def test_prepared_is_the_value_or_what_was_made_of_it_when_last_asked():
+    parameters = store()
+    parameters.bind(np.arange(15.0))
+    named = parameters.named()
+    assert named["a.bias"].prepared is named["a.bias"].value
+    np.testing.assert_array_equal(named["b.weight"].prepared, [[9, 12], [10, 13], [11, 14]])
+    parameters.value[9] = 0
+    assert named["b.weight"].prepared[0, 0] == 9
+    parameters.prepare()
+    assert named["b.weight"].prepared[0, 0] == 0
+
+
+def test_prepared_weights_are_adopted_from_a_store_that_shares_the_values():
+    first, second, flat = store(), store(), np.arange(15.0)
+    first.bind(flat)
+    second.bind(flat)
+    assert second.named()["b.weight"].prepared is not first.named()["b.weight"].prepared
+    second.adopt_prepared(first)
+    for mine, theirs in zip(second, first, strict=True):
+        assert mine.prepared is theirs.prepared
+
+
+def test_a_smaller_store_has_nothing_to_adopt():
+    first, smaller = store(), Parameters()
+    first.bind(np.arange(15.0))
+    smaller.bind(np.zeros(0))
+    with pytest.raises(ValueError, match="shorter"):
+        first.adopt_prepared(smaller)

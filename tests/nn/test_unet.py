@@ -1,0 +1,203 @@
+"""The U-Net as a function: what it depends on, what it changes, and what it refuses."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import images, narrow, random_network
+
+from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.unet import UNet
+from tinyddpm.ops.kernels import reference
+
+FAMILIES = ["mnist", "cifar10", "cifar10-improved"]
+T = np.array([3, 700])
+
+
+def arrays(saved):
+    """Every array in a tree of tuples and lists."""
+    if isinstance(saved, np.ndarray):
+        return [saved]
+    if isinstance(saved, tuple | list):
+        return [array for part in saved for array in arrays(part)]
+    return []
+
+
+def gradients(network, x, t, dy, masks=None):
+    network.parameters.grad[...] = 0
+    _, saved = network.forward(x, t, masks=masks)
+    dx = network.backward(dy, saved)
+    return dx, network.parameters.grad.copy()
+
+
+def relative_error(got, expected):
+    return np.abs(got - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_neither_pass_changes_what_it_was_given(name):
+    network = random_network(narrow(name, dropout=0.2))
+    x = images(network.config, 2)
+    masks = DropoutMasks(seed=1, step=2, samples=np.arange(2))
+    before = copy.deepcopy((x, T, network.parameters.value))
+    y, saved = network.forward(x, T, masks=masks)
+    np.testing.assert_array_equal(network.parameters.grad, 0)
+
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    kept, dy_before = copy.deepcopy(arrays(saved)), dy.copy()
+    assert len(kept) > 100
+    network.backward(dy, saved)
+    for array, as_it_was in zip(arrays(saved), kept, strict=True):
+        np.testing.assert_array_equal(array, as_it_was)
+    np.testing.assert_array_equal(dy, dy_before)
+    for array, as_it_was in zip((x, T, network.parameters.value), before, strict=True):
+        np.testing.assert_array_equal(array, as_it_was)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_backward_adds_to_the_gradients(name):
+    network = random_network(narrow(name))
+    x, other = images(network.config, 2), images(network.config, 2, seed=1)
+    dy = np.random.default_rng(2).standard_normal(network.forward(x, T)[0].shape)
+    _, first = gradients(network, x, T, dy)
+    _, second = gradients(network, other, T, dy)
+    saved_of_both = [network.forward(images_, T)[1] for images_ in (x, other)]
+    network.parameters.grad[...] = 0
+    for saved in saved_of_both:
+        network.backward(dy, saved)
+    np.testing.assert_array_equal(network.parameters.grad, first + second)
+    assert np.abs(first - second).max() > 0.1 * np.abs(first).max()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_gets_a_gradient(name):
+    network = random_network(narrow(name))
+    x = images(network.config, 2)
+    y, saved = network.forward(x, T)
+    network.backward(np.random.default_rng(1).standard_normal(y.shape), saved)
+    for parameter in network.parameters:
+        assert parameter.grad.any(), parameter.name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_images_do_not_see_each_other(name):
+    network = random_network(narrow(name))
+    x, t = images(network.config, 3), np.array([1, 50, 900])
+    dy = np.random.default_rng(1).standard_normal(network.forward(x, t)[0].shape)
+    y, _ = network.forward(x, t)
+    dx, grad = gradients(network, x, t, dy)
+    one_by_one = 0
+    for i in range(3):
+        only = slice(i, i + 1)
+        alone, _ = network.forward(x[only], t[only])
+        dx_alone, grad_alone = gradients(network, x[only], t[only], dy[only])
+        one_by_one = one_by_one + grad_alone
+        assert relative_error(alone, y[only]) < 1e-12
+        assert relative_error(dx_alone, dx[only]) < 1e-12
+    assert relative_error(one_by_one, grad) < 1e-12
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_float32_agrees_with_float64(name):
+    double = random_network(narrow(name))
+    single = UNet(double.config, values=double.parameters.value.astype(np.float32))
+    x = images(double.config, 2)
+    y, _ = double.forward(x, T)
+    y32, _ = single.forward(x.astype(np.float32), T)
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    dx, grad = gradients(double, x, T, dy)
+    dx32, grad32 = gradients(single, x.astype(np.float32), T, dy.astype(np.float32))
+    assert y32.dtype == dx32.dtype == grad32.dtype == np.float32
+    assert relative_error(y32, y) < 1e-4
+    assert relative_error(dx32, dx) < 1e-4
+    assert relative_error(grad32, grad) < 1e-4
+
+
+def test_the_time_is_scaled_as_in_improved_diffusion():
+    """A chain of 4000 steps feeds t · 1000/4000, fractions included."""
+    scaled = random_network(narrow("cifar10-improved"))
+    unscaled = UNet(replace(scaled.config, time_scale=1.0), values=scaled.parameters.value)
+    x = images(scaled.config, 2)
+    y, _ = scaled.forward(x, np.array([3, 3999]))
+    np.testing.assert_array_equal(y, unscaled.forward(x, np.array([0.75, 999.75]))[0])
+    assert relative_error(unscaled.forward(x, np.array([3, 3999]))[0], y) > 1e-3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_image_has_its_own_time(name):
+    network = random_network(narrow(name))
+    x = np.repeat(images(network.config, 1), 2, axis=0)
+    (first, second), _ = network.forward(x, np.array([5, 600]))
+    (swapped, _), _ = network.forward(x, np.array([600, 5]))
+    assert relative_error(first, second) > 1e-3
+    assert relative_error(swapped, second) < 1e-12
+
+
+def test_images_of_another_shape_are_refused():
+    network = UNet(narrow("mnist"))
+    for shape in ((1, 32, 32, 1), (1, 28, 28, 3), (28, 28, 1)):
+        with pytest.raises(ValueError, match=r"images must have shape \(N, \*\(28, 28, 1\)\)"):
+            network.forward(np.zeros(shape, np.float32), np.array([1]))
+
+
+def test_a_replica_shares_values_and_owns_gradients():
+    network = random_network(narrow("mnist"), dtype=np.float32)
+    replica = network.replica()
+    assert replica.parameters.value is network.parameters.value
+    assert not np.shares_memory(replica.parameters.grad, network.parameters.grad)
+    x = images(network.config, 2, dtype=np.float32)
+    y, saved = replica.forward(x, T)
+    replica.backward(np.ones_like(y), saved)
+    assert replica.parameters.grad.any()
+    np.testing.assert_array_equal(network.parameters.grad, 0)
+    network.parameters.value *= 0.5
+    after, _ = replica.forward(x, T)
+    np.testing.assert_array_equal(after, network.forward(x, T)[0])
+    assert (after != y).any()
+
+
+class Preparing:
+    """A table whose convolutions work on a copy of their weights, as the fast ones do."""
+
+    def __init__(self):
+        self.calls = 0
+        self.kernels = replace(reference, name="preparing", prepare_conv2d=self.prepare)
+
+    def prepare(self, weight):
+        self.calls += 1
+        return weight.copy()
+
+
+def test_weights_are_prepared_anew_unless_the_caller_did_so():
+    table = Preparing()
+    network = random_network(narrow("mnist"), kernels=table.kernels)
+    convolutions = sum(len(p.shape) == 4 for p in network.parameters)
+    x = images(network.config, 2)
+    y, _ = network.forward(x, T)
+    network.parameters.value *= 0.9
+    calls = table.calls
+    stale, _ = network.forward(x, T, prepare=False)
+    assert table.calls == calls
+    fresh, _ = network.forward(x, T)
+    assert table.calls == calls + convolutions
+    expected, _ = UNet(network.config, values=network.parameters.value).forward(x, T)
+    np.testing.assert_array_equal(fresh, expected)
+    assert (stale != fresh).any()
+    assert (stale != y).any()  # norms and linear layers are not prepared
+
+
+def test_a_replica_adopts_what_the_first_has_prepared():
+    table = Preparing()
+    network = random_network(narrow("mnist"), kernels=table.kernels)
+    replica = network.replica()
+    network.parameters.value *= 0.9
+    network.parameters.prepare()
+    calls = table.calls
+    replica.parameters.adopt_prepared(network.parameters)
+    for mine, theirs in zip(replica.parameters, network.parameters, strict=True):
+        assert mine.prepared is theirs.prepared
+    x = images(network.config, 2)
+    y, _ = replica.forward(x, T, prepare=False)
+    assert table.calls == calls
+    np.testing.assert_array_equal(y, network.forward(x, T)[0])

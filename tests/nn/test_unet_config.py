@@ -1,0 +1,59 @@
+"""Which shapes are refused, and what the message says."""
+
+import re
+
+import pytest
+
+from tinyddpm.errors import UsageError
+from tinyddpm.nn.config import PRESETS, UNetConfig
+
+GOOD = {"image_size": 16, "channels": (8, 16), "groups": 4}
+
+
+def refusal(**changes):
+    with pytest.raises(UsageError) as caught:
+        UNetConfig(**(GOOD | changes))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "would_do"),
+    [(30, "28 or 32"), (29, "28 or 32"), (3, "4 or 8"), (1, "4 or 8"), (0, "4 or 8")],
+)
+def test_a_size_that_cannot_be_halved_is_refused_with_those_that_can(size, would_do):
+    message = refusal(image_size=size, channels=(8, 8, 8))
+    assert re.search(rf"\b{size} pixels are not divisible by 4", message)
+    assert f"an image size of {would_do}, or fewer levels" in message
+
+
+@pytest.mark.parametrize("size", [4, 28, 32])
+def test_a_size_that_can_be_halved_is_accepted(size):
+    assert UNetConfig(**(GOOD | {"image_size": size, "channels": (8, 8, 8)})).image_size == size
+
+
+@pytest.mark.parametrize("name", ["groups", "heads"])
+@pytest.mark.parametrize("divisor", [3, 16, 0, -1])
+def test_groups_and_heads_divide_every_width(name, divisor):
+    message = refusal(**{name: divisor})
+    assert f"{name} must divide every width of (8, 16): got {divisor}" in message
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_dropout_that_is_no_rate_is_refused(dropout):
+    assert f"dropout must lie in [0, 1): got {dropout}" in refusal(dropout=dropout)
+
+
+@pytest.mark.parametrize("name", ["blocks", "in_channels", "out_channels"])
+def test_there_is_at_least_one_of_each(name):
+    assert "at least 1" in refusal(**{name: 0})
+
+
+@pytest.mark.parametrize("channels", [(), (8, 0), (-8,)])
+def test_widths_are_positive_and_there_is_a_level(channels):
+    assert "one positive width per level" in refusal(channels=channels)
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(UsageError, match="unknown preset 'cifar'") as caught:
+        UNetConfig.preset("cifar")
+    assert all(name in caught.value.remedy for name in PRESETS)
