@@ -1,6 +1,7 @@
 """Which shapes are refused, and what the message says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -57,3 +58,22 @@ def test_an_unknown_preset_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="unknown preset 'cifar'") as caught:
         UNetConfig.preset("cifar")
     assert all(name in caught.value.remedy for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attention_at": (16,)},
+        {"qkv_order": "qkv-first"},
+        {"conditioning": "addd"},
+        {"embedding_order": "cos sin"},
+        {"down_pad": (0, 0)},
+        {"norm_eps": 0.0},
+        {"channels": [16, 32]},
+        {"channels": (), "attention_at": ()},
+    ],
+    ids=str,
+)
+def test_impossible_switches_are_refused(change):
+    with pytest.raises(UsageError):
+        replace(UNetConfig.preset("mnist"), **change)

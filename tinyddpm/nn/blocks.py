@@ -99,7 +99,7 @@ class ResBlock:
         h, conv1 = self.conv1.forward(h)
         h, time = self.time.forward(h, emb)
         drop = None
-        if masks and self.rate:
+        if masks is not None and self.rate:
             h, drop = dropout(h, masks.keep(h, self.rate, self.site), rate=self.rate)
         h, conv2 = self.conv2.forward(h)
         skip, shortcut = self.shortcut.forward(x) if self.shortcut else (x, None)
@@ -109,7 +109,7 @@ class ResBlock:
         """Return ``(dx, demb)``."""
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)
-        if saved.drop:
+        if saved.drop is not None:
             dh = dropout_backward(dh, saved.drop)
         dh, demb = self.time.backward(dh, saved.time)
         dh = self.conv1.backward(dh, saved.conv1)

@@ -7,11 +7,19 @@ The switches cover two published families exactly: Ho et al. 2020 as re-implemen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tinyddpm.errors import UsageError
 from tinyddpm.ops.attention import QkvOrder
 from tinyddpm.ops.time_embedding import EmbeddingOrder
+
+Conditioning = Literal["add", "scale-shift"]
+_CHOICES = {
+    "qkv_order": get_args(QkvOrder),
+    "embedding_order": get_args(EmbeddingOrder),
+    "conditioning": get_args(Conditioning),
+    "down_pad": ((1, 1), (0, 1)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,7 @@ class UNetConfig:
     embedding_order: EmbeddingOrder = "cos|sin"
     embedding_shift: int = 0
     time_scale: float = 1.0
-    conditioning: Literal["add", "scale-shift"] = "add"
+    conditioning: Conditioning = "add"
     down_pad: tuple[int, int] = (1, 1)
     dropout: float = 0.0
     zero_init: bool = True
@@ -59,6 +67,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         """Refuse shapes that no network can have."""
         self._check_size()
+        self._check_choices()
         for name, divisor in (("groups", self.groups), ("heads", self.heads)):
             if divisor < 1 or any(c % divisor for c in self.channels):
                 raise UsageError(
@@ -66,11 +75,26 @@ class UNetConfig:
                 )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must lie in [0, 1): got {self.dropout}")
+        if self.norm_eps <= 0:
+            raise UsageError(f"norm_eps must be positive: got {self.norm_eps}")
         if min(self.blocks, self.in_channels, self.out_channels) < 1:
             raise UsageError("blocks, in_channels and out_channels must be at least 1")
+        if self.channels[0] % 2 or self.channels[0] // 2 <= self.embedding_shift:
+            raise UsageError(f"the first width must be even, for sin and cos: got {self.channels}")
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                known = ", ".join(map(repr, choices))
+                raise UsageError(f"unknown {name} {getattr(self, name)!r}", remedy=known)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The resolution of each level, in pixels."""
+        return tuple(self.image_size >> level for level in range(len(self.channels)))
 
     def _check_size(self) -> None:
-        if not self.channels or min(self.channels) < 1:
+        if not isinstance(self.channels, tuple) or not self.channels or min(self.channels) < 1:
             raise UsageError(f"channels must be one positive width per level: got {self.channels}")
         factor = 2 ** (len(self.channels) - 1)
         if self.image_size < factor or self.image_size % factor:
@@ -80,6 +104,11 @@ class UNetConfig:
                 f"{len(self.channels) - 1} times: {self.image_size} pixels are not divisible "
                 f"by {factor}",
                 remedy=f"an image size of {below} or {below + factor}, or fewer levels",
+            )
+        if not set(self.attention_at) <= set(self.sizes):
+            raise UsageError(
+                f"attention_at must name resolutions of the levels, {self.sizes}: "
+                f"got {self.attention_at}"
             )
 
     @classmethod

@@ -113,11 +113,14 @@ class UNet:
             The prediction (N, H, W, C_out), and what ``backward`` needs.
 
         Raises:
-            ValueError: the images have another size or number of channels than the network.
+            ValueError: the images have another size or number of channels than the network, or
+                the times another number than the images.
         """
         expected = (self.config.image_size, self.config.image_size, self.config.in_channels)
         if x.shape[1:] != expected:
             raise ValueError(f"images must have shape (N, *{expected}): got {x.shape}")
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"times must have shape ({len(x)},), one an image: got {t.shape}")
         if prepare:
             self.parameters.prepare()
         emb, time = self.time.forward(network_time(t, x))

@@ -136,7 +136,7 @@ def recipe(preset: str, data: str) -> RunConfig:
 
 
 def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
-    """Return ``config`` with its network made for images (N, H, W, C).
+    """Return ``config`` with its network, attention at the same levels, for images (N, H, W, C).
 
     Raises:
         UsageError: the images are not square, or of a size that the network cannot halve.
@@ -145,7 +145,14 @@ def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
     if height != width:
         raise UsageError(f"images must be square: got {height}×{width} pixels")
     outputs = channels * config.network.out_channels // config.network.in_channels
-    network = replace(config.network, image_size=height, in_channels=channels, out_channels=outputs)
+    levels = [config.network.sizes.index(size) for size in config.network.attention_at]
+    network = replace(
+        config.network,
+        image_size=height,
+        in_channels=channels,
+        out_channels=outputs,
+        attention_at=tuple(height >> level for level in levels),
+    )
     return replace(config, network=network)
 
 
@@ -156,8 +163,8 @@ _RECIPES: dict[str, RunConfig] = {
         network=UNetConfig.preset("glyphs"),
         diffusion=DiffusionConfig(),
         batch=64,
-        shard=16,
-        train_steps=2000,
+        shard=32,
+        train_steps=1200,
         lr=2e-3,
         warmup=100,
         ema_decay=0.995,
