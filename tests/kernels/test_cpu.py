@@ -1,0 +1,98 @@
+"""What is special to the cpu table: Winograd and the choice of the way, malloc."""
+
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyddpm.kernels.cpu.conv2d import PreparedWeight, conv2d, conv2d_backward
+from tinyddpm.kernels.cpu.winograd import (
+    transform_weight,
+    transforms,
+    winograd,
+    winograd_backward,
+)
+from tinyddpm.ops import conv2d as reference
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def errors(x, weight, bias, dy, dtype):
+    """Of y, dx, dweight and dbias by Winograd in ``dtype``, relative to their largest values."""
+    inputs = [a.astype(dtype) for a in (x, weight, bias, dy)]
+    y_exact, saved = reference.conv2d(*(a.astype(np.float64) for a in inputs[:3]))
+    expected = [y_exact, *reference.conv2d_backward(inputs[3].astype(np.float64), saved)]
+    u = transform_weight(inputs[1])
+    results = [winograd(inputs[0], u, inputs[2]), *winograd_backward(inputs[3], inputs[0], u)]
+    return [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(results, expected, strict=True)]
+
+
+@given(
+    n=st.integers(1, 3),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    c_in=st.integers(1, 5),
+    c_out=st.integers(1, 5),
+)
+def test_winograd_is_the_convolution_at_any_size(n, height, width, c_in, c_out):
+    x, dy = random(0, n, height, width, c_in), random(1, n, height, width, c_out)
+    weight, bias = random(2, 3, 3, c_in, c_out), random(3, c_out)
+    assert max(errors(x, weight, bias, dy, np.float64)) < 1e-12
+
+
+@pytest.mark.parametrize("sign", [np.positive, np.abs], ids=["random", "all positive"])
+def test_winograd_in_float32_keeps_its_error_bound(sign):
+    x, dy = sign(random(0, 1, 16, 16, 256)), sign(random(1, 1, 16, 16, 256))
+    weight, bias = sign(random(2, 3, 3, 256, 256)) / 48, random(3, 256)
+    assert max(errors(x, weight, bias, dy, np.float32)) < 2e-5
+
+
+def test_winograd_matrices_turn_products_into_correlation():
+    at, bt, g = transforms(np.dtype(np.float64))
+    product = np.einsum("ik, ka, kj -> iaj", at, g, bt)  # y[i] = Σ product w[a] d[j]
+    expected = [[[j == i + a for j in range(6)] for a in range(3)] for i in range(4)]
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-15)
+
+
+def test_threads_share_a_weight():
+    x, bias = random(0, 4, 16, 16, 32).astype(np.float32), np.zeros(32, np.float32)
+    weight = random(1, 3, 3, 32, 32).astype(np.float32)
+
+    def step(prepared):
+        y, saved = conv2d(x, prepared, bias)
+        return y, *conv2d_backward(y, saved)
+
+    expected = step(PreparedWeight(weight))
+    shared = PreparedWeight(weight)
+    with ThreadPoolExecutor(4) as pool:
+        for results in pool.map(step, [shared] * 16):
+            for result, alone in zip(results, expected, strict=True):
+                np.testing.assert_array_equal(result, alone)
+
+
+FAULTS_OF_A_LARGE_ARRAY = """
+import resource, numpy as np
+from tinyddpm.kernels.cpu.memory import keep_pages
+assert keep_pages()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(16 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_keep_pages_makes_an_array_fault_only_once():
+    run = [sys.executable, "-c", FAULTS_OF_A_LARGE_ARRAY]
+    output = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    first, second = map(int, output.split())
+    assert second < 64
+    assert first > 8 * second

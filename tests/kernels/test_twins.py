@@ -1,0 +1,196 @@
+"""Every entry of every table of kernels against the reference, over drawn shapes."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyddpm.arrays import to_device, to_host
+from tinyddpm.kernels.cpu import cpu
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.unet import UNet
+from tinyddpm.ops.kernels import Kernels, reference
+
+TABLES = [pytest.param(cpu, "cpu", id="cpu")]  # (table, the device its arrays live on)
+# Of the largest value, or of 1 where that is smaller: the inputs are of order 1.
+TOLERANCES = {np.float64: 1e-12, np.float32: 2e-5}
+
+small = st.integers(1, 5)
+
+
+class Case(NamedTuple):
+    shapes: list[tuple[int, ...]]
+    options: dict[str, object]
+
+
+@st.composite
+def linears(draw):
+    c_in, c_out = draw(small), draw(small)
+    leading = draw(st.lists(small, min_size=1, max_size=3))
+    return Case([(*leading, c_in), (c_in, c_out), (c_out,)], {})
+
+
+@st.composite
+def convolutions(draw):
+    same = [(3, 1, (1, 1)), (3, 1, (0, 2)), (1, 1, (0, 0))]
+    size, stride, pad = draw(
+        st.sampled_from([*same, (3, 1, (0, 1)), (3, 2, (1, 1)), (3, 2, (0, 1))])
+    )
+    sides = st.integers(2, 17)
+    height, width = draw(sides), draw(sides)
+    many = draw(st.booleans())  # channels enough for Winograd, or any number
+    channels = st.integers(24, 64) if many else st.integers(1, 9)
+    n = 4 if many else draw(st.integers(1, 3))
+    c_in, c_out = draw(channels), draw(channels)
+    shapes = [(n, height, width, c_in), (size, size, c_in, c_out), (c_out,)]
+    return Case(shapes, {"stride": stride, "pad": pad})
+
+
+@st.composite
+def norms(draw):
+    groups, width = draw(small), draw(small)
+    channels = groups * width
+    shapes = [(draw(small), draw(small), draw(small), channels), (channels,), (channels,)]
+    return Case(shapes, {"groups": groups, "norm_eps": 1e-2})
+
+
+@st.composite
+def attentions(draw):
+    heads, order = draw(small), draw(st.sampled_from(["qkv first", "heads first"]))
+    shape = (draw(small), draw(st.integers(1, 20)), 3 * heads * draw(small))
+    return Case([shape], {"heads": heads, "qkv_order": order})
+
+
+@st.composite
+def images(draw, factor=1):
+    return Case([(draw(small), factor * draw(small), factor * draw(small), draw(small))], {})
+
+
+CASES = {
+    "linear": linears(),
+    "conv2d": convolutions(),
+    "group_norm": norms(),
+    "group_norm_silu": norms(),
+    "silu": images(),
+    "attention": attentions(),
+    "upsample": images(),
+}
+
+
+def drawn(shape, seed, dtype):
+    fan_in = math.prod(shape[:-1]) if len(shape) == 4 and shape[0] == shape[1] else 1
+    values = np.random.default_rng(seed).standard_normal(shape) / math.sqrt(fan_in)
+    values = values.astype(dtype)
+    values.flags.writeable = False  # an op that writes on its input raises
+    return values
+
+
+def forward(table, entry, inputs, options):
+    inputs = list(inputs)
+    if entry == "conv2d":
+        inputs[1] = table.prepare_conv2d(inputs[1])
+    result = getattr(table, entry)(*inputs, **options)
+    return (result, None) if entry == "upsample" else result
+
+
+def backward(table, entry, dy, saved):
+    op = getattr(table, f"{entry}_backward")
+    gradients = op(dy) if entry == "upsample" else op(dy, saved)
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def test_every_entry_has_a_case():
+    entries = {f.name for f in dataclasses.fields(Kernels)} - {"name", "prepare_conv2d"}
+    assert entries == set(CASES) | {f"{entry}_backward" for entry in CASES}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("entry", CASES)
+@pytest.mark.parametrize(("table", "device"), TABLES)
+@given(data=st.data())
+def test_entry_is_the_reference(table, device, entry, dtype, data):
+    case = data.draw(CASES[entry])
+    inputs = [drawn(shape, seed, dtype) for seed, shape in enumerate(case.shapes)]
+    exact = [x.astype(np.float64) for x in inputs]
+    y_exact, saved_exact = forward(reference, entry, exact, case.options)
+    dy = drawn(y_exact.shape, 9, dtype)
+    expected = [y_exact, *backward(reference, entry, dy.astype(np.float64), saved_exact)]
+
+    y, saved = forward(table, entry, [to_device(x, device) for x in inputs], case.options)
+    dy = to_device(dy, device)
+    results = [y, *backward(table, entry, dy, saved)]
+    again = backward(table, entry, dy, saved)
+
+    assert len(results) == len(expected)
+    for result, exact_result in zip(results, expected, strict=True):
+        assert result.shape == exact_result.shape
+        assert result.dtype == dtype
+        tolerance = TOLERANCES[dtype] * max(1, np.abs(exact_result).max())
+        np.testing.assert_allclose(to_host(result), exact_result, rtol=0, atol=tolerance)
+    for first, second in zip(results[1:], again, strict=True):  # saved was only read
+        np.testing.assert_array_equal(to_host(first), to_host(second))
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+@pytest.mark.parametrize("entry", ["group_norm", "group_norm_silu"])
+def test_norms_survive_a_mean_far_from_zero(table, device, entry):
+    x = 100 + drawn((2, 28, 28, 16), 0, np.float64)
+    inputs = [x.astype(np.float32), drawn((16,), 1, np.float32), drawn((16,), 2, np.float32)]
+    options, dy = {"groups": 8}, drawn(x.shape, 3, np.float32)
+    y_exact, saved_exact = forward(reference, entry, [x.astype(float) for x in inputs], options)
+    expected = [y_exact, *backward(reference, entry, dy.astype(float), saved_exact)]
+    y, saved = forward(table, entry, [to_device(x, device) for x in inputs], options)
+    results = [y, *backward(table, entry, to_device(dy, device), saved)]
+    for result, exact_result in zip(results, expected, strict=True):
+        assert relative_error(to_host(result), exact_result) < 1e-5
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+def test_attention_survives_large_scores(table, device):
+    qkv = 100 * drawn((1, 7, 3 * 8), 0, np.float32)
+    y_exact, _ = reference.attention(qkv.astype(np.float64), heads=1)
+    y, _ = table.attention(to_device(qkv, device), heads=1)
+    assert relative_error(to_host(y), y_exact) < 1e-5
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+@pytest.mark.parametrize("entry", ["group_norm", "group_norm_silu"])
+def test_norms_refuse_groups_that_do_not_divide(table, device, entry):
+    ones = to_device(np.ones(6), device)
+    with pytest.raises(ValueError, match="C=6, groups=4"):
+        getattr(table, entry)(to_device(np.ones((1, 2, 2, 6)), device), ones, ones, groups=4)
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+def test_attention_refuses_heads_that_do_not_divide(table, device):
+    with pytest.raises(ValueError, match="heads=4"):
+        table.attention(to_device(np.ones((1, 2, 18)), device), heads=4)
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+def test_whole_network_has_the_gradient_of_the_float64_reference(table, device):
+    config = UNetConfig(image_size=12, channels=(32, 64), attention_at=(6,), groups=8, heads=2)
+    exact = UNet(config, dtype=np.float64)
+    values = 0.1 * drawn((exact.parameters.count,), 0, np.float32) + exact.parameters.value
+    values = values.astype(np.float32)
+    exact = UNet(config, values=values.astype(np.float64))
+    fast = UNet(config, kernels=table, values=to_device(values, device))
+    x, t = drawn((5, 12, 12, 1), 1, np.float32), np.arange(5) * 100
+    y_exact, saved_exact = exact.forward(x.astype(np.float64), t)
+    dy = drawn(y_exact.shape, 2, np.float32)
+    exact.backward(dy.astype(np.float64), saved_exact)
+    y, saved = fast.forward(to_device(x, device), to_device(t, device))
+    fast.backward(to_device(dy, device), saved)
+
+    assert relative_error(to_host(y), y_exact) < 1e-5
+    assert relative_error(to_host(fast.parameters.grad), exact.parameters.grad) < 1e-5
+    for p, p_exact in zip(fast.parameters, exact.parameters, strict=True):
+        assert relative_error(to_host(p.grad), p_exact.grad) < 1e-4, p.name
+
+
+def relative_error(result, exact_result):
+    return np.linalg.norm(result - exact_result) / np.linalg.norm(exact_result)

@@ -1,0 +1,87 @@
+"""Which way a convolution is computed: twin of ``ops.conv2d``.
+
+Winograd takes C_in C_out · 36/16 multiplications per pixel, the definition C_in C_out · 9, and its
+transforms take time in proportion to C_in + C_out. So it wins where the channels' harmonic mean is
+large, unless so few tiles share the 36 products that these do little but read weights. The bounds
+were measured on the shapes of the presets; near them both ways take the same time.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cpu.im2col import (
+    im2col,
+    im2col_backward,
+    im2col_same_backward,
+    reversed_taps,
+)
+from tinyddpm.kernels.cpu.winograd import (
+    tile_count,
+    transform_weight,
+    winograd,
+    winograd_backward,
+)
+
+
+@final
+class PreparedWeight:
+    """A convolution's weight, and the forms of it that are made when first asked for and kept."""
+
+    def __init__(self, weight: Array) -> None:
+        self.weight = weight  # (kh, kw, C_in, C_out)
+
+    @cached_property
+    def transformed(self) -> Array:
+        """For Winograd: (6, 6, C_in, C_out)."""
+        return transform_weight(self.weight)
+
+    @cached_property
+    def reversed(self) -> Array:
+        """For the transpose: (kh, kw, C_out, C_in)."""
+        return reversed_taps(self.weight)
+
+
+class Conv2dSaved(NamedTuple):
+    """The input itself; whatever was made of it is made again."""
+
+    x: Array  # (N, H, W, C_in)
+    weight: PreparedWeight
+    stride: int
+    pad: tuple[int, int]
+
+
+def conv2d(
+    x: Array, weight: PreparedWeight, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
+) -> tuple[Array, Conv2dSaved]:
+    """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
+    saved = Conv2dSaved(x, weight, stride, pad)
+    if _winograd_pays(saved):
+        return winograd(x, weight.transformed, bias), saved
+    return im2col(x, weight.weight, bias, stride, pad), saved
+
+
+def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+    x, weight, stride, pad = saved
+    if _winograd_pays(saved):
+        return winograd_backward(dy, x, weight.transformed)
+    _, _, c_in, c_out = weight.weight.shape
+    same_size = dy.shape[1:3] == x.shape[1:3]
+    if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
+        return im2col_same_backward(dy, x, weight.reversed, pad)
+    return im2col_backward(dy, x, weight.weight, stride, pad)
+
+
+def _winograd_pays(saved: Conv2dSaved) -> bool:
+    x, weight, stride, pad = saved
+    kh, kw, c_in, c_out = weight.weight.shape
+    if (kh, kw, stride, pad) != (3, 3, 1, (1, 1)):
+        return False
+    n, height, width, _ = x.shape
+    tiles = n * tile_count(height) * tile_count(width)
+    channels = 2 * c_in * c_out / (c_in + c_out)  # products per value that is transformed
+    pays: bool = channels >= 20 and tiles * channels > 1400
+    return pays
