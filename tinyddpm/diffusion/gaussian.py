@@ -4,14 +4,14 @@
     q(x_t | x_0)           x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε                             eq. 4
     q(x_{t−1} | x_t, x_0)  𝒩(μ̃_t(x_t, x_0), β̃_t I)                                   eq. 6
         μ̃_t = √ᾱ_{t−1} β_t/(1 − ᾱ_t) x_0 + √α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t) x_t           eq. 7
-    p(x_{t−1} | x_t)       𝒩(μ̃_t(x_t, x̂_0), σ_t² I),   σ_t² = β_t or β̃_t
+    p(x_{t−1} | x_t)       𝒩(μ̃_t(x_t, x̂_0), σ_t² I),   σ_t² = β_t or β̃_t, or learned between them
 
 What the network gives is ε, x_0, or v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, arXiv
 2202.00512, which makes (x_t, v) a rotation of (x_0, ε)); each gives x̂_0:
 
     x̂_0 = (x_t − √(1 − ᾱ_t) ε) / √ᾱ_t         x̂_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v
 
-and L_simple is the mean square of its error (eq. 14).
+and a learned variance has as many channels again, behind the prediction.
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ from typing import Literal, NamedTuple, Self, get_args
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion import sampling
+from tinyddpm.diffusion import bound, ddim, losses, sampling
+from tinyddpm.diffusion.learned_variance import (
+    LogVarianceSaved,
+    learned_log_variance,
+    learned_log_variance_backward,
+)
 from tinyddpm.diffusion.lookup import check_images, check_times, per_image
 from tinyddpm.diffusion.respacing import respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
-from tinyddpm.ops.mean_square import mean_square, mean_square_backward
 
 Prediction = Literal["eps", "x0", "v"]
-Variance = Literal["beta", "beta_tilde"]
+Variance = Literal["beta", "beta_tilde", "learned"]
 
 
 class Reverse(NamedTuple):
     """p(x_{t−1} | x_t), and the image it foresees."""
 
     mean: Array  # (N, H, W, C)
-    variance: Array  # (N, 1, 1, 1)
-    log_variance: Array  # (N, 1, 1, 1)
+    variance: Array  # (N, 1, 1, 1), learned: (N, H, W, C)
+    log_variance: Array  # the same
     x0_hat: Array  # (N, H, W, C)
 
 
@@ -46,12 +50,14 @@ class GaussianDiffusion:
 
     Everywhere below images are (N, H, W, C), and ``t`` is the paper's t in this chain: an integer,
     or an (N,) array with one for each image. Results have the dtype of the images. A ``t`` out of
-    range, images of different shapes, or of integers, are a UsageError.
+    range, images of different shapes, or of integers, are a UsageError. The network's output has
+    the channels of the images, or twice as many where the variance is learned: prediction, then v.
 
     Args:
         schedule: β and what follows from it.
         predict: what the network's output stands for, ``eps``, ``x0`` or ``v``.
-        variance: σ_t², ``beta`` (right for x_0 ~ 𝒩(0, I)) or ``beta_tilde`` (for a single x_0).
+        variance: σ_t², ``beta`` (right for x_0 ~ 𝒩(0, I)), ``beta_tilde`` (for a single x_0), or
+            ``learned``, between the two.
         timesteps: (T + 1,) the t of the original chain at each t of this one; by default the same.
 
     Raises:
@@ -79,8 +85,15 @@ class GaussianDiffusion:
             )
         self._signal = np.sqrt(schedule.alpha_bar)
         self._noise = np.sqrt(schedule.one_minus_alpha_bar)
-        self._posterior_x0, self._posterior_xt = _posterior_coefficients(schedule)
+        self.posterior_x0, self._posterior_xt = _posterior_coefficients(schedule)
         self._reverse_variance = _reverse_variance(schedule, variance)
+
+    @property
+    def log_variance_ends(self) -> tuple[Table, Table]:
+        """log β̃_t, with β̃_2 at t = 1, and log β_t, (T + 1,) each; entry 0 repeats entry 1."""
+        upper = np.array(self.schedule.beta)
+        upper[0] = upper[1]
+        return np.log(_reverse_variance(self.schedule, "beta_tilde")), np.log(upper)
 
     def q_step(self, x_prev: Array, t: int | IntArray, eps: Array) -> Array:
         """Return x_t from x_{t−1} and standard normal noise: one step of the forward chain."""
@@ -102,13 +115,31 @@ class GaussianDiffusion:
         """Return the mean and the variance (N, 1, 1, 1) of q(x_{t−1} | x_t, x_0)."""
         check_images(x0=x0, xt=xt)
         times = self._times(t, xt)
-        from_x0 = per_image(self._posterior_x0, times, xt) * x0
+        from_x0 = per_image(self.posterior_x0, times, xt) * x0
         mean = from_x0 + per_image(self._posterior_xt, times, xt) * xt
         return mean, per_image(self.schedule.beta_tilde, times, xt)
 
+    def split(self, output: Array, xt: Array) -> tuple[Array, Array | None]:
+        """Return the prediction and v, of the shape of ``xt`` both; without a learned σ² v is None.
+
+        Raises:
+            UsageError: the output has not the channels that the variance asks for.
+        """
+        if self.variance != "learned":
+            check_images(xt=xt, output=output)
+            return output, None
+        if output.shape != (*xt.shape[:-1], 2 * xt.shape[-1]):
+            raise UsageError(
+                "a learned variance doubles the channels of the output: the prediction, then v",
+                cause=f"output {output.shape} for xt {xt.shape}",
+            )
+        prediction, v = output[..., : xt.shape[-1]], output[..., xt.shape[-1] :]
+        check_images(xt=xt, output=prediction)
+        return prediction, v
+
     def predict_x0(self, xt: Array, t: int | IntArray, output: Array) -> Array:
         """Return x̂_0, not clipped, from x_t and the network's ``output``."""
-        check_images(xt=xt, output=output)
+        output, _ = self.split(output, xt)
         signal, noise = self._rates(t, xt)
         x0_hat = output
         if self.predict == "eps":
@@ -116,6 +147,13 @@ class GaussianDiffusion:
         elif self.predict == "v":
             x0_hat = signal * xt - noise * output
         return x0_hat
+
+    def predict_x0_backward(self, dx0_hat: Array, t: int | IntArray) -> Array:
+        """Return the gradient of the prediction from that of x̂_0."""
+        signal, noise = self._rates(t, dx0_hat)
+        if self.predict == "eps":
+            return -noise / signal * dx0_hat
+        return -noise * dx0_hat if self.predict == "v" else dx0_hat
 
     def predict_eps(self, xt: Array, t: int | IntArray, x0: Array) -> Array:
         """Return the noise that leads from ``x0``, true or predicted, to x_t."""
@@ -137,51 +175,55 @@ class GaussianDiffusion:
         """Return p(x_{t−1} | x_t): its mean, variance, log-variance, and x̂_0.
 
         ``clip`` holds x̂_0 in [−1, 1], and with it the mean, which is made from the clipped x̂_0.
-        The variance at t = 1, which only a likelihood uses, is β̃_2 for both kinds (β_1 if T = 1).
+        At t = 1, where only a likelihood uses the variance, β̃_2 stands for both fixed kinds and for
+        the lower end of the learned (β_1 if T = 1).
         """
         times = self._times(t, xt)
         x0_hat = self.predict_x0(xt, times, output)
         if clip:
             x0_hat = xp_of(x0_hat).clip(x0_hat, -1.0, 1.0)
         mean, _ = self.q_posterior(x0_hat, xt, times)
-        variance = per_image(self._reverse_variance, times, xt)
-        log_variance = per_image(np.log(self._reverse_variance), times, xt)
+        _, v = self.split(output, xt)
+        if v is None:
+            variance = per_image(self._reverse_variance, times, xt)
+            log_variance = per_image(np.log(self._reverse_variance), times, xt)
+        else:
+            log_variance, _ = learned_log_variance(v, *self._ends(times, xt))
+            variance = xp_of(v).exp(log_variance)
         return Reverse(mean, variance, log_variance, x0_hat)
 
+    def p_mean_variance_backward(
+        self, dx0_hat: Array, dlog_variance: Array, t: int | IntArray
+    ) -> Array:
+        """Return ``doutput`` from the gradients of x̂_0, before clipping, and of log σ²."""
+        dprediction = self.predict_x0_backward(dx0_hat, t)
+        if self.variance != "learned":
+            return dprediction
+        ends = LogVarianceSaved(*self._ends(self._times(t, dx0_hat), dx0_hat))
+        dv = learned_log_variance_backward(dlog_variance, ends)
+        doutput: Array = xp_of(dv).concatenate([dprediction, dv], axis=-1)
+        return doutput
+
     def target(self, x0: Array, eps: Array, t: int | IntArray) -> Array:
-        """Return what the network's output should be: ε, x_0 or v."""
+        """Return what the prediction should be: ε, x_0 or v."""
         if self.predict == "v":
             return self.velocity(x0, t, eps)
         return eps if self.predict == "eps" else x0
 
-    def loss(
-        self, output: Array, x0: Array, xt: Array, eps: Array, t: int | IntArray
-    ) -> tuple[Array, Array]:
-        """Return L_simple and its gradient.
+    image_losses = losses.image_losses
+    image_losses_backward = losses.image_losses_backward
+    loss = losses.loss
 
-        Args:
-            output: what the network gave for ``xt`` and ``t``.
-            x0: the images.
-            xt: the noised images, q_sample(x0, t, eps).
-            eps: the noise.
-            t: the times.
-
-        Returns:
-            The mean over all elements of the batch of (output − target)², a 0-d array, and its
-            derivative by ``output``, of output's shape.
-        """
-        check_images(output=output, x0=x0, xt=xt, eps=eps)
-        value, saved = mean_square(output, self.target(x0, eps, self._times(t, xt)))
-        return value, mean_square_backward(1.0, saved)
+    bound_term = bound.bound_term
+    bound_term_backward = bound.bound_term_backward
+    prior_term = bound.prior_term
+    vlb = bound.vlb
 
     def loss_per_image(
         self, output: Array, x0: Array, xt: Array, eps: Array, t: int | IntArray
     ) -> Array:
-        """Return the mean square error of each image, (N,); their mean is the value of ``loss``."""
-        check_images(output=output, x0=x0, xt=xt, eps=eps)
-        error = output - self.target(x0, eps, self._times(t, xt))
-        per_image_error: Array = (error * error).mean(axis=tuple(range(1, error.ndim)))
-        return per_image_error
+        """Return the loss of each image, (N,); their mean is the value of ``loss``."""
+        return self.image_losses(output, x0, xt, eps, t)[0]
 
     def respace(self, steps: int) -> Self:
         """Return the chain that reaches x_0 in ``steps`` strides, for the same network.
@@ -199,9 +241,20 @@ class GaussianDiffusion:
 
     sample_steps = sampling.sample_steps
     sample = sampling.sample
+    ddim_mean_variance = ddim.ddim_mean_variance
+    ddim_steps_from = ddim.ddim_steps_from
+    ddim_steps = ddim.ddim_steps
+    ddim_invert_steps = ddim.ddim_invert_steps
+    ddim_invert = ddim.ddim_invert
+    ddim = ddim.ddim
 
     def _times(self, t: int | IntArray, x: Array, *, first: int = 1) -> IntArray:
         return check_times(t, len(x), first=first, last=self.schedule.T)
+
+    def _ends(self, times: IntArray, x: Array) -> tuple[Array, Array]:
+        """log β̃_t and log β_t, (N, 1, 1, 1) each."""
+        lower, upper = self.log_variance_ends
+        return per_image(lower, times, x), per_image(upper, times, x)
 
     def _rates(self, t: int | IntArray, x: Array, *, first: int = 1) -> tuple[Array, Array]:
         """√ᾱ_t and √(1 − ᾱ_t), (N, 1, 1, 1) each."""
