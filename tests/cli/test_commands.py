@@ -224,3 +224,27 @@ def test_a_bug_is_not_hidden(cli, monkeypatch):
     monkeypatch.setattr("tinyddpm.cli.gradcheck.certificates", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli("gradcheck")
+
+
+def test_a_learned_variance_is_trained_and_sampled(cli):
+    args = ["--variance", "learned", "--diffusion-steps", 30, "--times", "second-moment"]
+    assert cli("train", "--train-steps", 2, *TINY, *args)[0] == 0
+    code, _, err = cli("sample", "--n", 2)
+    assert code == 0
+    assert "step 30/30" in err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--variance", "learned", "--objective", "simple"],
+        ["--objective", "hybrid"],
+        ["--schedule", "linear", "--diffusion-steps", 20],
+    ],
+    ids=str,
+)
+def test_chains_that_cannot_be_leave_no_run_behind(cli, tmp_path, args):
+    code, _, err = cli("train", *args)
+    assert code == 2
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()

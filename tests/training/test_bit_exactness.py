@@ -152,13 +152,13 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what)
     gradient = Trainer._gradient
 
     def poisoned(self, step):
-        result, times = gradient(self, step)
+        result, times, weights = gradient(self, step)
         if step == 6:
             before["value"] = self.network.parameters.value.copy()
             before["trainer"] = self
             target = result if what == "loss" else self.network.parameters.grad
             target[3] = np.nan
-        return result, times
+        return result, times, weights
 
     monkeypatch.setattr(Trainer, "_gradient", poisoned)
     execution = loop.Execution(threads=1, save_every=2, preview_every=0)
@@ -187,3 +187,16 @@ def test_epochs_cover_all_images_once():
         seen = np.concatenate([trainer._batch_indices(step) for step in range(1, 24)])
     for epoch in seen.reshape(9, 23):  # 23 steps of 9 images are 9 epochs of 23
         assert sorted(epoch.tolist()) == list(range(23))
+
+
+def test_a_learned_variance_and_drawn_times_resume_to_the_bit(tmp_path):
+    """The history of losses that draws t is part of the state; T is small, so that it is used."""
+    diffusion = DiffusionConfig(T=3, schedule="cosine", variance="learned", times="second-moment")
+    network = replace(CONFIG.network, out_channels=2)
+    config = replace(CONFIG, diffusion=diffusion, network=network, train_steps=10)
+    whole = run_to(tmp_path / "whole", config)
+    assert whole.extra["t_counts"][1:].min() >= 10, "t was never drawn by importance"
+    run_to(tmp_path / "parts", config, stop_after=7)
+    parts = run_to(tmp_path / "parts", config, resume=True)
+    assert_same_state(parts, whole)
+    np.testing.assert_array_equal(parts.extra["t_history"], whole.extra["t_history"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -16,17 +16,27 @@ from tinyddpm.cli.options import device_option, seed_type, threads_option
 from tinyddpm.cli.progress import Progress
 from tinyddpm.cli.signals import StopSignals
 from tinyddpm.data import Dataset
+from tinyddpm.diffusion.gaussian import Prediction, Variance
+from tinyddpm.diffusion.losses import Objective
 from tinyddpm.errors import UsageError
 from tinyddpm.nn.config import PRESETS
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import available_cores
 from tinyddpm.training import loop, run_directory
 from tinyddpm.training.checkpoint import Checkpoint
-from tinyddpm.training.config import DEFAULT_PRESET, RunConfig, fit_to, recipe
+from tinyddpm.training.config import (
+    DEFAULT_PRESET,
+    RunConfig,
+    ScheduleName,
+    TimeSampling,
+    fit_to,
+    recipe,
+)
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport
 
 RUNS = Path("runs")
+CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "times"}
 
 
 EXAMPLES = """\b
@@ -59,6 +69,38 @@ Examples:
     help="Images that one thread takes at a time.  [default: the preset's]",
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
+@click.option(
+    "--schedule",
+    type=click.Choice(get_args(ScheduleName)),
+    help="Of the noise.  [default: the preset's]",
+)
+@click.option(
+    "--diffusion-steps",
+    "T",
+    type=click.IntRange(min=1),
+    metavar="T",
+    help="Length of the chain.  [default: the preset's]",
+)
+@click.option(
+    "--predict",
+    type=click.Choice(get_args(Prediction)),
+    help="What the network's output stands for.  [default: the preset's]",
+)
+@click.option(
+    "--variance",
+    type=click.Choice(get_args(Variance)),
+    help="Of the way back.  [default: the preset's]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    help="What is minimised.  [default: simple; hybrid for a learned variance]",
+)
+@click.option(
+    "--times",
+    type=click.Choice(get_args(TimeSampling)),
+    help="How t is drawn: evenly, or where the loss is large.  [default: the preset's]",
+)
 @click.option("--seed", type=seed_type, help="Of every random number.  [default: 0]")
 @click.option(
     "--out",
@@ -129,9 +171,15 @@ def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
     data_dir = given.pop("data_dir", None)
     dataset = data_sets.load(name, data_dir=data_dir)
     preset = given.pop("preset", DEFAULT_PRESET.get(name, "mnist"))
-    config = fit_to(recipe(preset, name), dataset.images.shape)
     where = str(data_dir.absolute()) if data_dir else ""
-    return replace(config, data_dir=where, **given), dataset
+    config = _with_options(replace(recipe(preset, name), data_dir=where), given)
+    return fit_to(config, dataset.images.shape), dataset
+
+
+def _with_options(config: RunConfig, given: dict[str, Any]) -> RunConfig:
+    chain = {key: given[key] for key in CHAIN_OPTIONS & given.keys()}
+    rest = {key: given[key] for key in given.keys() - CHAIN_OPTIONS}
+    return replace(config, diffusion=replace(config.diffusion, **chain), **rest)
 
 
 def _resumed(
@@ -144,7 +192,7 @@ def _resumed(
     saved = RunConfig.from_json(found.checkpoint.config)
     if "data_dir" in given:
         given["data_dir"] = str(given["data_dir"].absolute())
-    config = replace(saved, **given)
+    config = _with_options(saved, given)
     loop.check_same_config(config, found.checkpoint)
     data_dir = Path(config.data_dir) if config.data_dir else None
     dataset = data_sets.load(config.data, data_dir=data_dir)

@@ -11,21 +11,44 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tinyddpm.diffusion.gaussian import GaussianDiffusion, Prediction, Variance
+from tinyddpm.diffusion.losses import Objective, resolve_objective
 from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler, UniformTimes
 from tinyddpm.errors import CheckpointError, UsageError
 from tinyddpm.nn.config import UNetConfig
 
+TimeSampling = Literal["uniform", "second-moment"]
 ScheduleName = Literal["linear", "cosine", "log-snr-linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
-    """The chain: its schedule and length, what is predicted, and the variance of the way back."""
+    """The chain, and how it is trained.
+
+    Attributes:
+        schedule: of β.
+        T: steps.
+        predict: what the network's output stands for.
+        variance: of the way back; ``learned`` doubles the network's output channels.
+        objective: what is minimised (see ``diffusion.losses``); None follows from the variance.
+        times: how t is drawn, uniformly or by the second moment of the losses at each t.
+    """
 
     schedule: ScheduleName = "cosine"
     T: int = 1000
     predict: Prediction = "eps"
     variance: Variance = "beta_tilde"
+    objective: Objective | None = None
+    times: TimeSampling = "uniform"
+
+    def __post_init__(self) -> None:
+        """Refuse what no chain can be."""
+        resolve_objective(self.objective, self.variance)
+        self.build()
+
+    def build_times(self) -> TimeSampler:
+        """Return what draws t."""
+        return SecondMomentTimes(self.T) if self.times == "second-moment" else UniformTimes(self.T)
 
     def build(self) -> GaussianDiffusion:
         """Return the chain."""
@@ -136,7 +159,9 @@ def recipe(preset: str, data: str) -> RunConfig:
 
 
 def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
-    """Return ``config`` with its network, attention at the same levels, for images (N, H, W, C).
+    """Return ``config`` with its network made for images (N, H, W, C) and for its variance.
+
+    Attention stays at the levels where it was.
 
     Raises:
         UsageError: the images are not square, or of a size that the network cannot halve.
@@ -144,7 +169,7 @@ def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
     _, height, width, channels = images_shape
     if height != width:
         raise UsageError(f"images must be square: got {height}×{width} pixels")
-    outputs = channels * config.network.out_channels // config.network.in_channels
+    outputs = 2 * channels if config.diffusion.variance == "learned" else channels
     levels = [config.network.sizes.index(size) for size in config.network.attention_at]
     network = replace(
         config.network,
@@ -175,9 +200,9 @@ _RECIPES: dict[str, RunConfig] = {
         network=UNetConfig.preset("mnist"),
         diffusion=DiffusionConfig(),
         batch=64,
-        shard=8,
-        train_steps=20_000,
-        lr=1e-3,
+        shard=16,
+        train_steps=8000,
+        lr=2e-3,
         warmup=200,
         ema_decay=0.999,
     ),
@@ -199,10 +224,23 @@ _RECIPES: dict[str, RunConfig] = {
         network=UNetConfig.preset("cifar10"),
         diffusion=DiffusionConfig(schedule="linear", variance="beta"),
         batch=128,
-        shard=1,
+        shard=4,
         train_steps=800_000,
         lr=2e-4,
         warmup=5000,
+        ema_decay=0.9999,
+        flips=True,
+    ),
+    "cifar10-improved": RunConfig(
+        data="cifar10",
+        preset="cifar10-improved",
+        network=UNetConfig.preset("cifar10-improved"),
+        diffusion=DiffusionConfig(T=4000, variance="learned"),
+        batch=128,
+        shard=4,
+        train_steps=500_000,
+        lr=1e-4,
+        warmup=1,
         ema_decay=0.9999,
         flips=True,
     ),

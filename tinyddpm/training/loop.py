@@ -109,6 +109,7 @@ def to_checkpoint(trainer: Trainer, dataset: Dataset, step: int, seconds: float)
         ema=to_host(trainer.ema),
         adam_m=to_host(trainer.adam_m),
         adam_v=to_host(trainer.adam_v),
+        extra=trainer.times.state(),
     )
 
 
@@ -128,6 +129,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         (trainer.adam_v, checkpoint.adam_v),
     ):
         mine[...] = to_device(saved, trainer.device)
+    trainer.times.restore(checkpoint.extra)
 
 
 def check_same_config(config: RunConfig, checkpoint: Checkpoint) -> None:

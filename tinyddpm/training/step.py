@@ -1,7 +1,8 @@
 """One training step (Ho et al. 2020, arXiv 2006.11239, algorithm 1), sharded over workers.
 
 For each image of the batch: t ~ U{1 … T}, ε ~ 𝒩(0, I), x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, and the
-gradient of ‖ε − ε_θ(x_t, t)‖² (mean over elements). Then clip by global norm, Adam, EMA.
+gradient of the objective: ‖ε − ε_θ(x_t, t)‖² (mean over elements), the bound, or both. Then clip by
+global norm, Adam, EMA. Where t is drawn by importance, losses are weighted by 1/(T p_t).
 
 What is drawn for an image depends on (seed, step, place in the batch) alone, and gradients are
 added in the order of the shards, so that the result does not depend on the number of workers.
@@ -24,13 +25,15 @@ from tinyddpm.ops.kernels import Kernels
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
 
+Floats = npt.NDArray[np.float64]
+
 
 class StepReport(NamedTuple):
     """What one step found.
 
     Attributes:
-        loss: mean square error over the batch.
-        quartiles: the same over the images whose t lies in each quarter of 1 … T; None for none.
+        loss: mean of the objective over the batch, an unbiased estimate however t was drawn.
+        quartiles: the same, not weighted, where t lies in each quarter of 1 … T; None for none.
         grad_norm: global norm before clipping.
         lr: the learning rate used.
     """
@@ -68,6 +71,7 @@ class Trainer:
     ) -> None:
         self.config, self.images, self.workers, self.device = config, images, workers, device
         self.diffusion = config.diffusion.build()
+        self.times = config.diffusion.build_times()
         host = UNet(config.network, config.seed).parameters.value
         self.network = UNet(config.network, kernels=kernels, values=to_device(host, device))
         self.replicas = [self.network.replica() for _ in range(workers.threads)]
@@ -89,10 +93,11 @@ class Trainer:
         parameters.prepare()
         for replica in self.replicas:
             replica.parameters.adopt_prepared(parameters)
-        losses, times = self._gradient(step)
+        losses, times, weights = self._gradient(step)
         norm = optim.global_norm(parameters.grad)
-        loss, grad_norm = float(losses.mean()), float(norm)
+        loss, grad_norm = float((weights * losses).mean()), float(norm)
         _check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
+        self.times.update(times, losses)
         lr = optim.warmed_up(step, self.config.lr, self.config.warmup)
         optim.clip_by_norm(parameters.grad, norm, self.config.grad_clip)
         optim.adam(parameters.value, parameters.grad, self.adam_m, self.adam_v, step=step, lr=lr)
@@ -100,34 +105,39 @@ class Trainer:
         optim.ema(self.ema, parameters.value, decay)
         return StepReport(loss, _by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
 
-    def _gradient(self, step: int) -> tuple[npt.NDArray[np.float64], IntArray]:
-        """Fill the gradient of the batch; return the loss and the time of each of its images."""
+    def _gradient(self, step: int) -> tuple[Floats, IntArray, Floats]:
+        """Fill the gradient of the batch; return loss, time and weight of each of its images."""
         batch = self.config.batch
-        indices = self._batch_indices(step)
-        losses, times = np.empty(batch), np.empty(batch, np.int64)
+        places, indices = np.arange(batch), self._batch_indices(step)
+        times, weights = self.times.draw(self.config.seed, step=step, samples=places)
+        losses = np.empty(batch)
         slices = shard_slices(batch, self.config.shard)
 
-        def compute(worker: int, shard: int) -> tuple[UNet, Array, IntArray]:
-            places = np.arange(batch)[slices[shard]]
-            replica = self.replicas[worker]
-            return replica, *self._shard(replica, step, places, indices[places])
+        def compute(worker: int, shard: int) -> tuple[UNet, Array]:
+            part, replica = slices[shard], self.replicas[worker]
+            drawn = times[part], (weights[part] / batch).astype(np.float32)
+            return replica, self._shard(replica, step, places[part], indices[part], *drawn)
 
-        def commit(shard: int, result: tuple[UNet, Array, IntArray]) -> None:
-            replica, shard_losses, shard_times = result
+        def commit(shard: int, result: tuple[UNet, Array]) -> None:
+            replica, shard_losses = result
             self.network.parameters.grad += replica.parameters.grad
             replica.parameters.grad[...] = 0
             losses[slices[shard]] = to_host(shard_losses)
-            times[slices[shard]] = shard_times
 
         self.workers.run(len(slices), compute, commit)
-        return losses, times
+        return losses, times, weights
 
     def _shard(
-        self, network: UNet, step: int, places: IntArray, indices: IntArray
-    ) -> tuple[Array, IntArray]:
-        """Add a shard's share of the gradient to ``network``; return its losses and times."""
+        self,
+        network: UNet,
+        step: int,
+        places: IntArray,
+        indices: IntArray,
+        t: IntArray,
+        dlosses: Array,
+    ) -> Array:
+        """Add a shard's share of the gradient to ``network``; return the losses of its images."""
         seed, shape = self.config.seed, self.images.shape[1:]
-        t = rng.integers(seed, "t", step=step, samples=places, high=self.diffusion.schedule.T)
         eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
         x0 = to_unit(self.images[indices])
         if self.config.flips:
@@ -137,9 +147,13 @@ class Trainer:
         xt = self.diffusion.q_sample(x0, t, eps)
         masks = DropoutMasks(seed, step, places)
         output, saved = network.forward(xt, t - 1, masks=masks, prepare=False)
-        _, doutput = self.diffusion.loss(output, x0, xt, eps, t)
-        network.backward(doutput * (len(places) / self.config.batch), saved)
-        return self.diffusion.loss_per_image(output, x0, xt, eps, t), t
+        objective = self.config.diffusion.objective
+        losses, saved_losses = self.diffusion.image_losses(
+            output, x0, xt, eps, t, objective=objective
+        )
+        dlosses = to_device(dlosses, self.device)
+        network.backward(self.diffusion.image_losses_backward(dlosses, saved_losses), saved)
+        return losses
 
     def _batch_indices(self, step: int) -> IntArray:
         """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
@@ -166,7 +180,7 @@ def _check_finite(step: int, loss: float, grad_norm: float, bad_times: IntArray)
     )
 
 
-def _by_quartile(losses: npt.NDArray[np.float64], times: IntArray, T: int) -> list[float | None]:
+def _by_quartile(losses: Floats, times: IntArray, T: int) -> list[float | None]:
     quartile = (times - 1) * 4 // T
     return [
         float(losses[quartile == q].mean()) if (quartile == q).any() else None for q in range(4)
