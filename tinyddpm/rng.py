@@ -25,7 +25,19 @@ import numpy.typing as npt
 from tinyddpm.arrays import Array, IntArray
 
 Words = npt.NDArray[np.uint32]
-Stream = Literal["init", "order", "t", "noise", "dropout", "flip", "preview", "sample", "glyphs"]
+Stream = Literal[
+    "init",
+    "order",
+    "t",
+    "noise",
+    "dropout",
+    "flip",
+    "preview",
+    "sample",
+    "glyphs",
+    "labels",
+    "likelihood",
+]
 
 STREAMS: dict[Stream, int] = {
     "init": 0,
@@ -37,6 +49,8 @@ STREAMS: dict[Stream, int] = {
     "preview": 6,
     "sample": 7,
     "glyphs": 8,
+    "labels": 9,
+    "likelihood": 10,
 }
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

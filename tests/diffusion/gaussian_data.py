@@ -24,7 +24,8 @@ class GaussianData:
         signal, noise = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
         off_centre = (xt - signal * self.mean) / (alpha_bar * self.variance + 1 - alpha_bar)
         eps, x0 = noise * off_centre, self.mean + signal * self.variance * off_centre
-        output = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0}[self.predict]
+        outputs = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0, "score": -off_centre}
+        output = outputs[self.predict]
         return output.astype(xt.dtype)
 
     def sampled_moments(self, schedule, variance):

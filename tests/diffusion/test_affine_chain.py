@@ -19,7 +19,7 @@ from tinyddpm.diffusion.schedule import NoiseSchedule
 PIXEL = (1, 1, 1)
 BETAS = st.lists(st.floats(0.02, 0.8), min_size=1, max_size=8)
 VARIANCES = st.sampled_from(["beta", "beta_tilde"])
-PREDICTIONS = st.sampled_from(["eps", "x0", "v"])
+PREDICTIONS = st.sampled_from(["eps", "x0", "v", "score"])
 SLOPES, SHIFTS = st.floats(-0.5, 1.0), st.floats(-1.0, 1.0)
 X0 = np.linspace(-1.5, 1.5, 7).reshape(-1, 1, 1, 1)
 

@@ -13,7 +13,7 @@ from tinyddpm.diffusion.schedule import NoiseSchedule
 
 PIXELS = (2, 100, 100, 1)
 SMALL = (4, 3, 2, 2)
-PREDICTIONS = st.sampled_from(["eps", "x0", "v"])
+PREDICTIONS = st.sampled_from(["eps", "x0", "v", "score"])
 VARIANCES = st.sampled_from(["beta", "beta_tilde"])
 
 

@@ -14,7 +14,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.kl import normal_kl
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "score")
 SCHEDULES = [
     NoiseSchedule.linear(),
     NoiseSchedule.linear(4000),

@@ -16,7 +16,7 @@ PIXELS = (2, 100, 100, 1)
 SMALL = (4, 3, 2, 2)
 BETAS = st.lists(st.floats(1e-2, 0.9), min_size=1, max_size=10)
 ETAS = st.sampled_from([0.0, 0.3, 1.0])
-PREDICTIONS = st.sampled_from(["eps", "x0", "v"])
+PREDICTIONS = st.sampled_from(["eps", "x0", "v", "score"])
 SCHEDULE = NoiseSchedule.from_beta([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 
 

@@ -42,7 +42,7 @@ def first_order(errors_):
     return np.all((ratios > 1.6) & (ratios < 2.4))
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predict", ["eps", "x0", "v", "score"])
 def test_the_way_there_and_the_way_back_tend_to_the_exact_flow(predict):
     there, here, round_trip = [], [], []
     for T in STEPS:

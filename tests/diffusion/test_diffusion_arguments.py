@@ -8,7 +8,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
 SHAPE = (3, 4, 2, 2)
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "score")
 
 
 def images(seed, dtype=np.float64):
@@ -48,7 +48,7 @@ def test_the_dtype_is_kept(dtype, predict):
     results = [
         *everything(diffusion, x, y, 3),
         *diffusion.loss(x, y, x, y, 3),
-        diffusion.loss_per_image(x, y, x, y, 3),
+        diffusion.image_losses(x, y, x, y, 3)[0],
     ]
     assert {result.dtype for result in results} == {np.dtype(dtype)}
 
@@ -69,7 +69,7 @@ def test_times_out_of_range_or_of_another_kind_are_refused(t, predict):
         lambda: diffusion.q_posterior(X, X, t),
         lambda: diffusion.p_mean_variance(X, X, t),
         lambda: diffusion.loss(X, X, X, X, t),
-        lambda: diffusion.loss_per_image(X, X, X, X, t),
+        lambda: diffusion.image_losses(X, X, X, X, t),
     ]
     for call in calls:
         with pytest.raises(errors.UsageError, match=r"^t must"):
@@ -96,7 +96,7 @@ def test_images_of_different_shapes_are_refused(other):
         lambda: diffusion.q_posterior(X, other, 1),
         lambda: diffusion.p_mean_variance(X, other, 1),
         lambda: diffusion.loss(X, X, other, X, 1),
-        lambda: diffusion.loss_per_image(X, X, X, other, 1),
+        lambda: diffusion.image_losses(X, X, X, other, 1),
     ]
     for call in calls:
         with pytest.raises(errors.UsageError, match="one shape"):

@@ -9,7 +9,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
 SHAPE = (3, 4, 2, 2)
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "score")
 SEEDS = st.integers(0, 2**32 - 1)
 CHAINS = st.builds(NoiseSchedule.from_beta, st.lists(st.floats(1e-4, 0.9), min_size=2, max_size=10))
 LONG = [NoiseSchedule.linear(), NoiseSchedule.cosine(), NoiseSchedule.log_snr_linear(1000)]
@@ -189,12 +189,13 @@ def test_the_loss_is_the_mean_square_error_of_the_prediction(predict):
     t = np.array([1, 5, 9])
     xt = diffusion.q_sample(x0, t, eps)
     a = np.sqrt(diffusion.schedule.alpha_bar[t])[:, None, None, None]
-    target = {"eps": eps, "x0": x0, "v": (a * xt - x0) / np.sqrt(1 - a * a)}[predict]
-    squares = (output - target) ** 2
+    v, score = (a * xt - x0) / np.sqrt(1 - a * a), (a * x0 - xt) / (1 - a * a)
+    target = {"eps": eps, "x0": x0, "v": v, "score": score}[predict]
+    squares = (output - target) ** 2 * (1 - a * a if predict == "score" else 1.0)
     value, _ = diffusion.loss(output, x0, xt, eps, t)
     assert value.shape == ()
     assert value == pytest.approx(squares.sum() / squares.size, rel=1e-11)
-    per_image = diffusion.loss_per_image(output, x0, xt, eps, t)
+    per_image = diffusion.image_losses(output, x0, xt, eps, t)[0]
     np.testing.assert_allclose(per_image, squares.reshape(3, -1).mean(axis=1), rtol=1e-11)
     right, gradient = diffusion.loss(target, x0, xt, eps, t)
     assert right == pytest.approx(0, abs=1e-20)

@@ -38,7 +38,7 @@ def guided_data(label, weight, predict="eps"):
     return GaussianData(mean, VARIANCE, SCHEDULE, predict)
 
 
-@given(WEIGHTS, st.integers(0, 1), st.sampled_from(["eps", "x0", "v"]), st.integers(0, 99))
+@given(WEIGHTS, st.integers(0, 1), st.sampled_from(["eps", "x0", "v", "score"]), st.integers(0, 99))
 def test_guidance_shifts_the_mean_away_from_that_of_no_class(weight, label, predict, seed):
     labels = np.full(SHAPE[0], label)
     model = guidance.guided_model(by_class(predict), labels, null_label=NULL, weight=weight)

@@ -15,7 +15,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.learned_variance import learned_log_variance
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "score")
 SHAPE = (3, 4, 4, 2)
 COSINE = NoiseSchedule.cosine(20)
 

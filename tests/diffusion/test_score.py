@@ -77,7 +77,7 @@ def test_given_x0_it_is_the_gradient_of_the_forward_density(seed):
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["eps", "x0", "v"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["eps", "x0", "v", "score"]))
 def test_all_forms_say_the_same(seed, predict):
     xt, output = images(seed, 2)
     diffusion = GaussianDiffusion(SCHEDULE, predict)

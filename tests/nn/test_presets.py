@@ -113,7 +113,7 @@ def test_the_decoder_joins_every_output_of_the_encoder_in_reverse(name, monkeypa
     x, t = images(network.config, 1), np.array([3.0])
     network.forward(x, t)
 
-    emb, _ = network.time.forward(t)
+    emb, _ = network.embedding.forward(t, None, t)
     h, _ = network.conv_in.forward(x)
     outputs = [h]
     for level in network.down:

@@ -6,10 +6,11 @@
         μ̃_t = √ᾱ_{t−1} β_t/(1 − ᾱ_t) x_0 + √α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t) x_t           eq. 7
     p(x_{t−1} | x_t)       𝒩(μ̃_t(x_t, x̂_0), σ_t² I),   σ_t² = β_t or β̃_t, or learned between them
 
-What the network gives is ε, x_0, or v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, arXiv
-2202.00512, which makes (x_t, v) a rotation of (x_0, ε)); each gives x̂_0:
+What the network gives is ε, x_0, v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, arXiv
+2202.00512, which makes (x_t, v) a rotation of (x_0, ε)), or the score s = −ε/√(1 − ᾱ_t); each
+gives x̂_0:
 
-    x̂_0 = (x_t − √(1 − ᾱ_t) ε) / √ᾱ_t         x̂_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v
+    x̂_0 = (x_t − √(1 − ᾱ_t) ε)/√ᾱ_t = √ᾱ_t x_t − √(1 − ᾱ_t) v = (x_t + (1 − ᾱ_t) s)/√ᾱ_t
 
 and a learned variance has as many channels again, behind the prediction.
 """
@@ -32,7 +33,7 @@ from tinyddpm.diffusion.respacing import respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
 
-Prediction = Literal["eps", "x0", "v"]
+Prediction = Literal["eps", "x0", "v", "score"]
 Variance = Literal["beta", "beta_tilde", "learned"]
 
 
@@ -55,7 +56,7 @@ class GaussianDiffusion:
 
     Args:
         schedule: β and what follows from it.
-        predict: what the network's output stands for, ``eps``, ``x0`` or ``v``.
+        predict: what the network's output stands for, ``eps``, ``x0``, ``v`` or ``score``.
         variance: σ_t², ``beta`` (right for x_0 ~ 𝒩(0, I)), ``beta_tilde`` (for a single x_0), or
             ``learned``, between the two.
         timesteps: (T + 1,) the t of the original chain at each t of this one; by default the same.
@@ -146,6 +147,8 @@ class GaussianDiffusion:
             x0_hat = (xt - noise * output) / signal
         elif self.predict == "v":
             x0_hat = signal * xt - noise * output
+        elif self.predict == "score":
+            x0_hat = (xt + noise * noise * output) / signal
         return x0_hat
 
     def predict_x0_backward(self, dx0_hat: Array, t: int | IntArray) -> Array:
@@ -153,6 +156,8 @@ class GaussianDiffusion:
         signal, noise = self._rates(t, dx0_hat)
         if self.predict == "eps":
             return -noise / signal * dx0_hat
+        if self.predict == "score":
+            return noise * noise / signal * dx0_hat
         return -noise * dx0_hat if self.predict == "v" else dx0_hat
 
     def predict_eps(self, xt: Array, t: int | IntArray, x0: Array) -> Array:
@@ -205,10 +210,19 @@ class GaussianDiffusion:
         return doutput
 
     def target(self, x0: Array, eps: Array, t: int | IntArray) -> Array:
-        """Return what the prediction should be: ε, x_0 or v."""
+        """Return what the prediction should be: ε, x_0, v or the score −ε/√(1 − ᾱ_t)."""
         if self.predict == "v":
             return self.velocity(x0, t, eps)
+        if self.predict == "score":
+            return -eps / self._rates(t, eps)[1]
         return eps if self.predict == "eps" else x0
+
+    def error_scale(self, t: int | IntArray, x: Array) -> Array | float:
+        """Return what the error of the prediction is multiplied by before it is squared.
+
+        √(1 − ᾱ_t) for the score, (N, 1, 1, 1), which makes its error that of ε; 1 for the others.
+        """
+        return self._rates(t, x)[1] if self.predict == "score" else 1.0
 
     image_losses = losses.image_losses
     image_losses_backward = losses.image_losses_backward
@@ -218,12 +232,6 @@ class GaussianDiffusion:
     bound_term_backward = bound.bound_term_backward
     prior_term = bound.prior_term
     vlb = bound.vlb
-
-    def loss_per_image(
-        self, output: Array, x0: Array, xt: Array, eps: Array, t: int | IntArray
-    ) -> Array:
-        """Return the loss of each image, (N,); their mean is the value of ``loss``."""
-        return self.image_losses(output, x0, xt, eps, t)[0]
 
     def respace(self, steps: int) -> Self:
         """Return the chain that reaches x_0 in ``steps`` strides, for the same network.

@@ -34,9 +34,13 @@ VLB_WEIGHT = 0.001  # λ, for the bound summed over t in bits/dim
 
 
 class LossesSaved(NamedTuple):
-    """The error of the prediction, and what the bound needs; None where either has no part."""
+    """The scaled error of the prediction, and what the bound needs; None where either has no part.
+
+    ``scale`` is what the error was multiplied by (see ``GaussianDiffusion.error_scale``).
+    """
 
     error: Array | None
+    scale: Array | float
     term: TermSaved | None
     per_nat: float  # what a nat of L_{t−1} counts in the loss
 
@@ -73,28 +77,29 @@ def image_losses(
     check_images(output=prediction, x0=x0, xt=xt, eps=eps)
     times = check_times(t, len(xt), first=1, last=diffusion.schedule.T)
     total, error, term, per_nat = xp_of(x0).zeros(len(x0), x0.dtype), None, None, 0.0
+    scale = diffusion.error_scale(times, xt)
     if objective != "vlb":
-        error = prediction - diffusion.target(x0, eps, times)
+        error = scale * (prediction - diffusion.target(x0, eps, times))
         total = total + (error * error).mean(axis=tuple(range(1, error.ndim)))
     if objective != "simple":
         per_nat = diffusion.schedule.T / (math.prod(x0.shape[1:]) * math.log(2.0))
         per_nat *= vlb_weight if objective == "hybrid" else 1.0
         nats, term = bound_term(diffusion, output, x0, xt, times, clip=False)
         total = total + per_nat * nats
-    return total, LossesSaved(error, term, per_nat)
+    return total, LossesSaved(error, scale, term, per_nat)
 
 
 def image_losses_backward(
     diffusion: GaussianDiffusion, dlosses: Array, saved: LossesSaved
 ) -> Array:
     """Return ``doutput`` from ``dlosses`` (N,): 1/N for the mean, or weights of the images."""
-    error, term, per_nat = saved
+    error, scale, term, per_nat = saved
     if term is None:
         assert error is not None
-        return _error_backward(dlosses, error)
+        return _error_backward(dlosses, error, scale)
     doutput = bound_term_backward(diffusion, per_nat * dlosses, term)
     if error is not None:  # the hybrid: the bound's gradient stops here
-        doutput[..., : error.shape[-1]] = _error_backward(dlosses, error)
+        doutput[..., : error.shape[-1]] = _error_backward(dlosses, error, scale)
     return doutput
 
 
@@ -124,10 +129,10 @@ def loss(
     return (weights * per_image).mean(), image_losses_backward(diffusion, weights / len(x0), saved)
 
 
-def _error_backward(dlosses: Array, error: Array) -> Array:
-    scale = dlosses * (2.0 / math.prod(error.shape[1:]))
-    derror: Array = scale.reshape(-1, *(1,) * (error.ndim - 1)) * error
-    return derror
+def _error_backward(dlosses: Array, error: Array, scale: Array | float) -> Array:
+    dmean = dlosses * (2.0 / math.prod(error.shape[1:]))
+    dprediction: Array = dmean.reshape(-1, *(1,) * (error.ndim - 1)) * error * scale
+    return dprediction
 
 
 def resolve_objective(objective: Objective | None, variance: str) -> Objective:

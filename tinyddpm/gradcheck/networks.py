@@ -18,8 +18,9 @@ import numpy as np
 
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.gradcheck.complex_step import Case
-from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, TimeMlp, Upsample
+from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.embedding import EmbeddingMlp
 from tinyddpm.nn.layers import Builder
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.parameters import Parameters
@@ -47,7 +48,9 @@ SCALE_SHIFT = replace(
     embedding_shift=1,
     down_pad=(0, 1),
     time_scale=0.25,
+    classes=3,
 )
+LABELS = np.array([1, 3])  # a class, and the null label
 MASKS = DropoutMasks(seed=1, step=1, samples=np.arange(2))
 
 # forward(inputs…) -> (y, saved), backward(dy, saved) -> gradients of the inputs
@@ -64,7 +67,7 @@ def network_cases(seed: int = 0) -> Iterator[Case]:
     yield _block_case("AttentionBlock", _attention_block, (x,), draw)
     yield _block_case("Downsample", _downsample, (x,), draw)
     yield _block_case("Upsample", _upsample, (x,), draw)
-    yield _block_case("TimeMlp", _time_mlp, (), draw)
+    yield _block_case("EmbeddingMlp", _embedding_mlp, (), draw)
     for config in (ADD, SCALE_SHIFT):
         name = f"UNet, {config.conditioning}, all parameters"
         yield unet_case(name, config, draw((2, 8, 8, 2)), np.array([3, 700]), draw)
@@ -78,7 +81,8 @@ def unet_case(
 
     def forward(x: Array, values: Array) -> tuple[Array, Any]:
         network = UNet(config, values=values)
-        y, saved = network.forward(x, t, masks=MASKS)
+        labels = LABELS if config.classes else None
+        y, saved = network.forward(x, t, labels=labels, masks=MASKS)
         return y, (network, saved)
 
     def backward(dy: Array, saved: Any) -> tuple[Array, ...]:
@@ -134,11 +138,12 @@ def _upsample(build: Builder) -> Pass:
     return block.forward, lambda dy, saved: (block.backward(dy, saved),)
 
 
-def _time_mlp(build: Builder) -> Pass:
-    block = TimeMlp(build, "block", ADD)
+def _embedding_mlp(build: Builder) -> Pass:
+    block = EmbeddingMlp(build, SCALE_SHIFT)
 
     def backward(demb: Array, saved: Any) -> tuple[()]:
         block.backward(demb, saved)
         return ()
 
-    return lambda: block.forward(np.array([0.5, 700.0])), backward
+    times, like = np.array([0.5, 700.0]), np.zeros(1)
+    return lambda: block.forward(times, LABELS, like), backward

@@ -14,6 +14,7 @@ from tinyddpm.ops.attention import QkvOrder, attention, attention_backward
 from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.dropout import dropout, dropout_backward
+from tinyddpm.ops.embedding import embedding, embedding_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
@@ -35,6 +36,8 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     yield from _elementwise_and_norms(draw)
     yield from _attentions(draw)
     yield from _embeddings(draw)
+    labels = np.array([2, 0, 2, 1])
+    yield _single("embedding", partial(embedding, labels=labels), embedding_backward, draw((4, 3)))
     yield Case("concat", concat, concat_backward, (draw((2, 3, 2, 4)), draw((2, 3, 2, 3))))
     yield Case("mean_square", _mean_square, _mean_square_backward, (draw((2, 3, 3, 2)),))
 

@@ -1,4 +1,4 @@
-"""The blocks of the U-Net: time, residual, attention, down- and upsampling.
+"""The blocks of the U-Net: residual, attention, down- and upsampling.
 
 Ho et al. 2020 (arXiv 2006.11239, appendix B) and Nichol & Dhariwal 2021 (2102.09672, appendix A).
 """
@@ -7,55 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, final
 
-from tinyddpm.arrays import Array, xp_of
+from tinyddpm.arrays import Array
 from tinyddpm.nn.conditioning import AddTime, ScaleShiftTime
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.ops.dropout import DropoutSaved, dropout, dropout_backward
-from tinyddpm.ops.time_embedding import time_embedding
-
-
-class TimeMlpSaved(NamedTuple):
-    """What the two linear layers and the two SiLUs keep."""
-
-    hidden: Any
-    hidden_act: Any
-    out: Any
-    out_act: Any
-
-
-@final
-class TimeMlp:
-    """emb = silu(linear(silu(linear(time_embedding(t))))), shared by all residual blocks.
-
-    The last SiLU belongs to each block in the published code; it is the same for all, so it is
-    here.
-    """
-
-    def __init__(self, build: Builder, name: str, config: UNetConfig) -> None:
-        self.kernels, self.config = build.kernels, config
-        self.dim = config.channels[0]
-        self.hidden = Linear(build, f"{name}.hidden", self.dim, 4 * self.dim)
-        self.out = Linear(build, f"{name}.out", 4 * self.dim, 4 * self.dim)
-
-    def forward(self, t: Array) -> tuple[Array, TimeMlpSaved]:
-        """Embed the network's times ``t`` (N,), floats, as (N, 4·C₀)."""
-        order, shift = self.config.embedding_order, self.config.embedding_shift
-        scaled = t * self.config.time_scale
-        h, _ = time_embedding(scaled, dim=self.dim, order=order, shift=shift)
-        h, hidden = self.hidden.forward(h)
-        h, hidden_act = self.kernels.silu(h)
-        h, out = self.out.forward(h)
-        h, out_act = self.kernels.silu(h)
-        return h, TimeMlpSaved(hidden, hidden_act, out, out_act)
-
-    def backward(self, demb: Array, saved: TimeMlpSaved) -> None:
-        """Add to the gradients; the time itself is data and gets none."""
-        dh = self.kernels.silu_backward(demb, saved.out_act)
-        dh = self.out.backward(dh, saved.out)
-        dh = self.kernels.silu_backward(dh, saved.hidden_act)
-        self.hidden.backward(dh, saved.hidden)
 
 
 class ResBlockSaved(NamedTuple):
@@ -187,9 +144,3 @@ class Upsample:
     def backward(self, dy: Array, saved: Any) -> Array:
         """Return ``dx``."""
         return self.kernels.upsample_backward(self.conv.backward(dy, saved))
-
-
-def network_time(t: Array, like: Array) -> Array:
-    """Return times ``t`` (N,) as real floats of ``like``'s precision, on its device."""
-    as_float: Array = xp_of(like).asarray(t, dtype=like.real.dtype)
-    return as_float

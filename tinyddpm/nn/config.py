@@ -39,6 +39,8 @@ class UNetConfig:
         norm_eps: its ε.
         embedding_order: halves of the sinusoidal embedding.
         embedding_shift: its frequencies are 10000^(−i/(half − shift)).
+        classes: labels that the network is told of, 0 for none. There is one more, the null
+            label, of that number: no class.
         time_scale: the network's time is multiplied by this (1000/T in improved-diffusion).
         conditioning: how time enters a residual block.
         down_pad: zero rows before and after, of the stride-2 convolutions.
@@ -58,6 +60,7 @@ class UNetConfig:
     norm_eps: float = 1e-5
     embedding_order: EmbeddingOrder = "cos|sin"
     embedding_shift: int = 0
+    classes: int = 0
     time_scale: float = 1.0
     conditioning: Conditioning = "add"
     down_pad: tuple[int, int] = (1, 1)
@@ -77,8 +80,8 @@ class UNetConfig:
             raise UsageError(f"dropout must lie in [0, 1): got {self.dropout}")
         if self.norm_eps <= 0:
             raise UsageError(f"norm_eps must be positive: got {self.norm_eps}")
-        if min(self.blocks, self.in_channels, self.out_channels) < 1:
-            raise UsageError("blocks, in_channels and out_channels must be at least 1")
+        if min(self.blocks, self.in_channels, self.out_channels, self.classes + 1) < 1:
+            raise UsageError("blocks and channels must be at least 1, classes at least 0")
         if self.channels[0] % 2 or self.channels[0] // 2 <= self.embedding_shift:
             raise UsageError(f"the first width must be even, for sin and cos: got {self.channels}")
 

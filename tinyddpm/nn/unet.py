@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray
-from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, TimeMlp, Upsample, network_time
+from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.embedding import EmbeddingMlp
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm
 from tinyddpm.nn.levels import (
     DecoderLevel,
@@ -37,7 +38,7 @@ from tinyddpm.ops.kernels import Kernels, reference
 class UNetSaved(NamedTuple):
     """What every part keeps, each list in the order of the forward."""
 
-    time: Any
+    embedding: Any
     conv_in: Any
     down: list[EncoderLevelSaved]
     middle: list[StageSaved]
@@ -75,7 +76,7 @@ class UNet:
         self.parameters = Parameters()
         build = _StageBuilder(Builder(self.parameters, kernels), config)
         first, groups, norm_eps = config.channels[0], config.groups, config.norm_eps
-        self.time = TimeMlp(build.layers, "time", config)
+        self.embedding = EmbeddingMlp(build.layers, config)
         self.conv_in = Conv2d(build.layers, "conv_in", config.in_channels, first)
         self.down = build.encoder()
         self.middle = build.middle()
@@ -98,6 +99,7 @@ class UNet:
         x: Array,
         t: IntArray | Array,
         *,
+        labels: IntArray | None = None,
         masks: DropoutMasks | None = None,
         prepare: bool = True,
     ) -> tuple[Array, UNetSaved]:
@@ -106,6 +108,8 @@ class UNet:
         Args:
             x: (N, H, W, C_in).
             t: (N,), the 0-based time that published networks are fed: the paper's t − 1.
+            labels: (N,), the class of each image, or ``config.classes`` for none, if the network
+                knows classes; without it none for all.
             masks: the randomness of dropout; without it nothing is dropped.
             prepare: bring prepared weights up to date first; a caller who did so passes False.
 
@@ -114,7 +118,7 @@ class UNet:
 
         Raises:
             ValueError: the images have another size or number of channels than the network, or
-                the times another number than the images.
+                the times or labels another number than the images, or there are no such classes.
         """
         expected = (self.config.image_size, self.config.image_size, self.config.in_channels)
         if x.shape[1:] != expected:
@@ -123,7 +127,8 @@ class UNet:
             raise ValueError(f"times must have shape ({len(x)},), one an image: got {t.shape}")
         if prepare:
             self.parameters.prepare()
-        emb, time = self.time.forward(network_time(t, x))
+        self._check_labels(labels, x)
+        emb, embedding = self.embedding.forward(t, labels, x)
         h, conv_in = self.conv_in.forward(x)
         skips = [h]
         down, middle, up = [], [], []
@@ -138,7 +143,17 @@ class UNet:
             up.append(decoder_saved)
         h, norm_out = self.norm_out.forward(h)
         y, conv_out = self.conv_out.forward(h)
-        return y, UNetSaved(time, conv_in, down, middle, up, norm_out, conv_out)
+        return y, UNetSaved(embedding, conv_in, down, middle, up, norm_out, conv_out)
+
+    def _check_labels(self, labels: IntArray | None, x: Array) -> None:
+        if labels is None:
+            return
+        if not self.config.classes:
+            raise ValueError("labels were given to a network without classes")
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"labels must have shape ({len(x)},): got {labels.shape}")
+        if labels.min() < 0 or labels.max() > self.config.classes:
+            raise ValueError(f"labels must lie in 0 … {self.config.classes}: got {labels}")
 
     def backward(self, dy: Array, saved: UNetSaved) -> Array:
         """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``."""
@@ -155,7 +170,7 @@ class UNet:
         for encoder, encoder_saved in zip(reversed(self.down), reversed(saved.down), strict=True):
             dh, demb = encoder.backward(dh, encoder_saved, dskips)
             dembs.append(demb)
-        self.time.backward(total(dembs), saved.time)
+        self.embedding.backward(total(dembs), saved.embedding)
         return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)
 
 
