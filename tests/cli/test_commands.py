@@ -248,3 +248,39 @@ def test_chains_that_cannot_be_leave_no_run_behind(cli, tmp_path, args):
     assert code == 2
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_classes_are_trained_asked_for_and_guided(cli, tmp_path):
+    code, _, err = cli("train", "--conditional", "--train-steps", 2, "--lr", 1, *TINY)
+    assert code == 0, err
+
+    def images(*args):
+        args = ["sample", "--steps", 2, "--n", 3, "--npz", "x.npz", *args]
+        code, _, err = cli(*args)
+        assert code == 0, err
+        return np.load(tmp_path / "x.npz")["images"]
+
+    assert not np.array_equal(images("--class", "7"), images("--class", "3"))
+    assert not np.array_equal(images("--class", "7"), images("--class", "7", "--guidance", 3))
+    code, _, err = cli("sample", "--class", "cat")
+    assert code == 2
+    assert "0, 1, 2, 3" in err
+    assert cli("train", "--resume", "runs/glyphs-1", "--train-steps", 3, "--conditional")[0] == 0
+
+
+def test_classes_asked_of_a_network_without_them_are_refused(trained):
+    for args in (["--class", "7"], ["--guidance", 1]):
+        code, _, err = trained("sample", *args)
+        assert code == 2
+        assert "--conditional" in err
+    assert trained("train", "--resume", "runs/glyphs-1", "--conditional")[0] == 2
+
+
+def test_ddim_is_another_way_back(trained, tmp_path):
+    def images(*args):
+        code, _, err = trained("sample", "--steps", 5, "--n", 2, "--npz", "x.npz", *args)
+        assert code == 0, err
+        return np.load(tmp_path / "x.npz")["images"]
+
+    assert not np.array_equal(images("--ddim", 0), images())
+    np.testing.assert_array_equal(images("--ddim", 0), images("--ddim", 0))

@@ -91,7 +91,7 @@ def test_what_is_nowhere_is_downloaded_into_the_cache(tmp_path: Path) -> None:
         for file in MNIST.files["train"]
         for content in [(server / file.name).read_bytes()]
     )
-    small = Catalogue("mnist", {"train": (files[0], files[1])}, MNIST.mirrors)
+    small = Catalogue("mnist", MNIST.class_names, {"train": (files[0], files[1])}, MNIST.mirrors)
     first = load_idx(small, "train", open_url=served)
     again = load_idx(small, "train", open_url=no_network)
     assert first.fingerprint == again.fingerprint

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from tinyddpm.arrays import resolve_device
 from tinyddpm.cli.options import device_option, seed_type, threads_option
@@ -22,6 +23,7 @@ RUNS = Path("runs")
 EXAMPLES = """\b
 Examples:
   tinyddpm sample --steps 1000
+  tinyddpm sample runs/classes --class 7 --guidance 1 --steps 50 --ddim 0
   tinyddpm sample runs/mnist-1 --steps 100 --n 16 --seed 3 --out digits.png
 """
 
@@ -33,6 +35,26 @@ Examples:
     type=int,
     metavar="N",
     help="Steps of the reverse chain, from 1 to the T it was trained with.  [default: T]",
+)
+@click.option(
+    "--ddim",
+    "eta",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="ETA",
+    help="DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
+)
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="Only this class, for a network trained with --conditional.  [default: all in turn]",
+)
+@click.option(
+    "--guidance",
+    type=float,
+    default=0.0,
+    metavar="W",
+    help="Weight of classifier-free guidance: ε = (1 + W) ε(class) − W ε(no class).",
 )
 @click.option("--n", type=click.IntRange(min=1), default=64, metavar="N", help="Images.")
 @click.option("--seed", type=seed_type, default=0, help="Of the noise.")
@@ -60,6 +82,9 @@ Examples:
 def sample(
     run: Path | None,
     steps: int | None,
+    eta: float | None,
+    class_name: str | None,
+    guidance: float,
     n: int,
     seed: int,
     weights: Weights,
@@ -85,13 +110,33 @@ def sample(
     T = model.diffusion.schedule.T
     if steps is not None and not 1 <= steps <= T:
         raise UsageError(f"--steps must be from 1 to {T}: got {steps}")
+    labels = _labels(class_name, model.config.class_names, n)
     click.echo(f"{found.path}: step {checkpoint.step}, {weights} weights", err=True)
     with Progress(f"sampling {n}", steps or T) as progress:
         images = model.sample(
-            n, steps=steps, seed=seed, threads=threads, progress=lambda _: progress.advance()
+            n,
+            steps=steps,
+            eta=eta,
+            labels=labels,
+            guidance=guidance,
+            seed=seed,
+            threads=threads,
+            progress=lambda _: progress.advance(),
         )
     save_png(grid(images, zoom=max(1, 56 // images.shape[1])), out)
     click.echo(out)
     if npz:
         write_atomically(npz, lambda file: np.savez(file, images=images))
         click.echo(npz)
+
+
+def _labels(
+    class_name: str | None, class_names: tuple[str, ...], n: int
+) -> npt.NDArray[np.int64] | None:
+    """``n`` times the label of ``class_name``; None if no class was asked for."""
+    if class_name is None:
+        return None
+    if class_name not in class_names:
+        known = ", ".join(class_names) or "none: the network was trained without --conditional"
+        raise UsageError(f"unknown class {class_name!r}", remedy=f"its classes are {known}")
+    return np.full(n, class_names.index(class_name))

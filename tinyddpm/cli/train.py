@@ -70,6 +70,12 @@ Examples:
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
 @click.option(
+    "--conditional",
+    is_flag=True,
+    default=None,
+    help="Tell the network the class of each image, and sometimes not, for guidance.",
+)
+@click.option(
     "--schedule",
     type=click.Choice(get_args(ScheduleName)),
     help="Of the noise.  [default: the preset's]",
@@ -172,8 +178,9 @@ def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
     dataset = data_sets.load(name, data_dir=data_dir)
     preset = given.pop("preset", DEFAULT_PRESET.get(name, "mnist"))
     where = str(data_dir.absolute()) if data_dir else ""
+    class_names = dataset.class_names if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
-    return fit_to(config, dataset.images.shape), dataset
+    return fit_to(config, dataset.images.shape, class_names), dataset
 
 
 def _with_options(config: RunConfig, given: dict[str, Any]) -> RunConfig:
@@ -190,6 +197,8 @@ def _resumed(
     if found.warning:
         click.echo(f"warning: {found.warning}", err=True)
     saved = RunConfig.from_json(found.checkpoint.config)
+    if given.pop("conditional", False) and not saved.class_names:
+        raise UsageError("the run was begun without classes", remedy="leave out --conditional")
     if "data_dir" in given:
         given["data_dir"] = str(given["data_dir"].absolute())
     config = _with_options(saved, given)

@@ -15,6 +15,8 @@ from tinyddpm.errors import DataError
 ByteArray = npt.NDArray[np.uint8]
 Split = Literal["train", "test"]
 
+DIGITS = tuple("0123456789")
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -24,6 +26,7 @@ class Dataset:
         name: what the set is called.
         images: (N, H, W, C) uint8, at least one.
         labels: (N,) uint8, or None where there are none.
+        class_names: the name of each label, if there are labels.
 
     Raises:
         DataError: the arrays are not of these shapes and types.
@@ -32,6 +35,7 @@ class Dataset:
     name: str
     images: ByteArray = field(repr=False)
     labels: ByteArray | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is not a data set."""
@@ -46,6 +50,11 @@ class Dataset:
             raise DataError(
                 f"data set {self.name}: {len(self.images)} images need as many bytes of labels",
                 cause=f"got {_kind(self.labels)}",
+            )
+        if self.class_names and self.labels.max() >= len(self.class_names):
+            raise DataError(
+                f"data set {self.name}: labels must lie in 0 … {len(self.class_names) - 1}",
+                cause=f"got {self.labels.max()}",
             )
 
     @cached_property

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray
-from tinyddpm.data.dataset import ByteArray, Dataset, Split
+from tinyddpm.data.dataset import DIGITS, ByteArray, Dataset, Split
 from tinyddpm.rng import uniform
 
 SIZE = 16
@@ -78,7 +78,7 @@ def glyphs(n: int = 10_000, seed: int = 0, split: Split = "train") -> Dataset:
         for start in range(0, len(same), _CHUNK):
             chosen = same[start : start + _CHUNK]
             images[chosen, :, :, 0] = _draw(segments, _Pose(*poses[:, chosen, None]))
-    return Dataset("glyphs", images, labels.astype(np.uint8))
+    return Dataset("glyphs", images, labels.astype(np.uint8), DIGITS)
 
 
 def _draw_poses(seed: int, samples: IntArray) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyddpm.data.dataset import Dataset, Split
+from tinyddpm.data.dataset import DIGITS, Dataset, Split
 from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.idx import read_images, read_labels
@@ -22,12 +22,14 @@ class Catalogue:
     """The files of a data set, (images, labels) for each split, and where they can be had."""
 
     name: str
+    class_names: tuple[str, ...]
     files: Mapping[Split, tuple[RemoteFile, RemoteFile]]
     mirrors: tuple[str, ...]
 
 
 MNIST = Catalogue(
     "mnist",
+    DIGITS,
     {
         "train": (
             RemoteFile(
@@ -62,6 +64,18 @@ MNIST = Catalogue(
 
 FASHION_MNIST = Catalogue(
     "fashion-mnist",
+    (
+        "t-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
     {
         "train": (
             RemoteFile(
@@ -120,7 +134,8 @@ def load_idx(
                 f"{data_dir} lacks {file.name}", remedy=_instructions(catalogue, data_dir)
             )
         paths.append(path or _download(file, catalogue, folders[-1], open_url))
-    return Dataset(catalogue.name, read_images(paths[0]), read_labels(paths[1]))
+    images, labels = read_images(paths[0]), read_labels(paths[1])
+    return Dataset(catalogue.name, images, labels, catalogue.class_names)
 
 
 def _find(file: RemoteFile, folders: list[Path]) -> Path | None:

@@ -69,6 +69,8 @@ class RunConfig:
         data_dir: the folder it was read from, if one was named.
         preset: the name under which the network and the recipe were chosen.
         seed: of every random number.
+        class_names: of the labels that the network is told; empty: it is told none.
+        label_dropout: how often a label is replaced by the null label, for guidance.
         network: the shape of the U-Net.
         diffusion: the chain.
         batch: images per step.
@@ -85,6 +87,8 @@ class RunConfig:
     data_dir: str = ""
     preset: str
     seed: int = 0
+    class_names: tuple[str, ...] = ()
+    label_dropout: float = 0.1
     network: UNetConfig
     diffusion: DiffusionConfig
     batch: int
@@ -103,6 +107,11 @@ class RunConfig:
                 raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
+        if len(self.class_names) != self.network.classes:
+            raise UsageError(
+                f"the network must have a class for each of {self.class_names}",
+                cause=f"it has {self.network.classes}",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, lists and scalars."""
@@ -120,6 +129,7 @@ class RunConfig:
             lists = plain["network"].items()
             network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in lists}
             parts: dict[str, Any] = {
+                "class_names": tuple(plain["class_names"]),
                 "network": UNetConfig(**network),
                 "diffusion": DiffusionConfig(**plain["diffusion"]),
             }
@@ -158,8 +168,10 @@ def recipe(preset: str, data: str) -> RunConfig:
     return replace(_RECIPES[preset], data=data, preset=preset, network=network)
 
 
-def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
-    """Return ``config`` with its network made for images (N, H, W, C) and for its variance.
+def fit_to(
+    config: RunConfig, images_shape: tuple[int, ...], class_names: tuple[str, ...] = ()
+) -> RunConfig:
+    """Return ``config`` with its network made for images (N, H, W, C), variance and classes.
 
     Attention stays at the levels where it was.
 
@@ -177,8 +189,9 @@ def fit_to(config: RunConfig, images_shape: tuple[int, ...]) -> RunConfig:
         in_channels=channels,
         out_channels=outputs,
         attention_at=tuple(height >> level for level in levels),
+        classes=len(class_names),
     )
-    return replace(config, network=network)
+    return replace(config, network=network, class_names=class_names)
 
 
 _RECIPES: dict[str, RunConfig] = {

@@ -69,7 +69,7 @@ def train(
     """
     with run.lock(), Workers(execution.threads if execution.device == "cpu" else 1) as workers:
         kernels = kernels_for(execution.device)
-        trainer = Trainer(config, dataset.images, workers, kernels, execution.device)
+        trainer = Trainer(config, dataset, workers, kernels, execution.device)
         step, seconds = 0, 0.0
         if resume_from:
             restore(trainer, resume_from)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal, final
 
@@ -12,6 +14,9 @@ import numpy.typing as npt
 from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
 from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
+from tinyddpm.diffusion.guidance import guided_model
+from tinyddpm.diffusion.sampling import Model
+from tinyddpm.errors import UsageError
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.rng import Stream
@@ -38,14 +43,19 @@ class Denoiser:
         for replica in self.replicas:
             replica.parameters.adopt_prepared(network.parameters)
 
-    def __call__(self, xt: Array, t: IntArray) -> Array:
-        """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,)."""
+    def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
+        """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
+
+        ``labels`` (N,) are for a network with classes; without them it is asked for no class.
+        """
         slices = shard_slices(len(xt), self.shard)
         outputs: list[Array] = []
 
         def compute(worker: int, index: int) -> Array:
             part = slices[index]
-            output, _ = self.replicas[worker].forward(xt[part], t[part] - 1, prepare=False)
+            told = None if labels is None else labels[part]
+            network = self.replicas[worker]
+            output, _ = network.forward(xt[part], t[part] - 1, labels=told, prepare=False)
             return output
 
         self.workers.run(len(slices), compute, lambda _, output: outputs.append(output))
@@ -70,11 +80,24 @@ class TrainedModel:
         self.network = UNet(config.network, kernels=kernels, values=to_device(values, device))
         self.diffusion: GaussianDiffusion = config.diffusion.build()
 
+    @contextmanager
+    def denoiser(self, threads: int = 0) -> Iterator[Denoiser]:
+        """Yield the model that the diffusion calls; its workers are there until the block ends.
+
+        Args:
+            threads: 0 means one for each core; a GPU has one.
+        """
+        with Workers(threads if self.device == "cpu" else 1) as workers:
+            yield Denoiser(self.network, workers, self.config.shard)
+
     def sample(
         self,
         n: int,
         *,
         steps: int | None = None,
+        eta: float | None = None,
+        labels: IntArray | None = None,
+        guidance: float = 0.0,
         seed: int = 0,
         stream: Stream = "sample",
         threads: int = 0,
@@ -85,23 +108,41 @@ class TrainedModel:
         Args:
             n: how many.
             steps: of the reverse chain, 1 … T; all T unless given.
+            eta: of DDIM, 0 … 1; without it sampling is ancestral.
+            labels: (n,) the class of each image, for a network with classes; by default all in
+                turn.
+            guidance: w of classifier-free guidance; 0 is the conditional model as it is.
             seed: of the noise; image i depends on the seed and on i alone.
             stream: of the random numbers.
             threads: 0 means one for each core.
             progress: called after each step with its t.
 
         Raises:
-            UsageError: ``steps`` is out of range.
+            UsageError: ``steps`` is out of range, or classes are asked for that there are not.
         """
         chain = self.diffusion.respace(self.diffusion.schedule.T if steps is None else steps)
         network = self.config.network
         shape = (n, network.image_size, network.image_size, network.in_channels)
-        with Workers(threads if self.device == "cpu" else 1) as workers:
-            denoiser = Denoiser(self.network, workers, self.config.shard)
-            x = chain.sample(
-                denoiser, shape, seed=seed, stream=stream, device=self.device, progress=progress
-            )
+        walk = chain.sample if eta is None else partial(chain.ddim, eta=eta)
+        with self.denoiser(threads) as denoiser:
+            model = self._of_classes(denoiser, n, labels, guidance)
+            x = walk(model, shape, seed=seed, stream=stream, device=self.device, progress=progress)
         return to_bytes(to_host(x))
+
+    def _of_classes(
+        self, denoiser: Denoiser, n: int, labels: IntArray | None, guidance: float
+    ) -> Model:
+        """The model of x_t and t alone: that of the ``labels``, where the network knows classes."""
+        classes = self.config.network.classes
+        if not classes and (labels is not None or guidance):
+            raise UsageError(
+                "this network was trained without classes",
+                remedy="tinyddpm train --conditional for one that can be asked for them",
+            )
+        if not classes:
+            return denoiser
+        labels = np.arange(n) % classes if labels is None else labels
+        return guided_model(denoiser, labels, null_label=classes, weight=guidance)
 
 
 def load(

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from tinyddpm import optim, rng
 from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
+from tinyddpm.data.dataset import Dataset
 from tinyddpm.data.pixels import to_unit
+from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.errors import NonFiniteError
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
@@ -49,7 +51,7 @@ class Trainer:
 
     Args:
         config: the run.
-        images: (N, H, W, C) uint8, the training set.
+        dataset: the training set.
         workers: who computes the shards.
         kernels: what computes the layers.
         device: ``cpu`` or ``cuda``, where the network lives.
@@ -64,12 +66,12 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        images: npt.NDArray[np.uint8],
+        dataset: Dataset,
         workers: Workers,
         kernels: Kernels,
         device: str = "cpu",
     ) -> None:
-        self.config, self.images, self.workers, self.device = config, images, workers, device
+        self.config, self.dataset, self.workers, self.device = config, dataset, workers, device
         self.diffusion = config.diffusion.build()
         self.times = config.diffusion.build_times()
         host = UNet(config.network, config.seed).parameters.value
@@ -137,16 +139,16 @@ class Trainer:
         dlosses: Array,
     ) -> Array:
         """Add a shard's share of the gradient to ``network``; return the losses of its images."""
-        seed, shape = self.config.seed, self.images.shape[1:]
+        seed, shape = self.config.seed, self.dataset.images.shape[1:]
         eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
-        x0 = to_unit(self.images[indices])
+        x0 = to_unit(self.dataset.images[indices])
         if self.config.flips:
             mirrored = rng.words(seed, "flip", step=step, samples=places, count=1)[:, 0] >> 31 == 1
             x0[mirrored] = x0[mirrored, :, ::-1]
         x0, eps = to_device(x0, self.device), to_device(eps, self.device)
         xt = self.diffusion.q_sample(x0, t, eps)
-        masks = DropoutMasks(seed, step, places)
-        output, saved = network.forward(xt, t - 1, masks=masks, prepare=False)
+        labels, masks = self._labels(step, places, indices), DropoutMasks(seed, step, places)
+        output, saved = network.forward(xt, t - 1, labels=labels, masks=masks, prepare=False)
         objective = self.config.diffusion.objective
         losses, saved_losses = self.diffusion.image_losses(
             output, x0, xt, eps, t, objective=objective
@@ -155,9 +157,22 @@ class Trainer:
         network.backward(self.diffusion.image_losses_backward(dlosses, saved_losses), saved)
         return losses
 
+    def _labels(self, step: int, places: IntArray, indices: IntArray) -> IntArray | None:
+        """The labels of the images ``indices``, some of them dropped; None without classes."""
+        null_label, labels = self.config.network.classes, self.dataset.labels
+        if not null_label or labels is None:
+            return None
+        u = rng.uniform(self.config.seed, "labels", step=step, samples=places, shape=())
+        return drop_labels(
+            labels[indices].astype(np.int64),
+            u,
+            null_label=null_label,
+            probability=self.config.label_dropout,
+        )
+
     def _batch_indices(self, step: int) -> IntArray:
         """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
-        n, batch = len(self.images), self.config.batch
+        n, batch = len(self.dataset.images), self.config.batch
         positions = np.arange((step - 1) * batch, step * batch)
         indices = np.empty(batch, np.int64)
         for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1):
