@@ -122,6 +122,8 @@ class RunConfig:
     def from_json(cls, plain: dict[str, Any]) -> RunConfig:
         """Return the config that ``to_json`` wrote (JSON turns tuples into lists).
 
+        Keys that an earlier version did not write take their defaults.
+
         Raises:
             CheckpointError: a key is missing, unknown, or of an impossible value.
         """
@@ -129,7 +131,7 @@ class RunConfig:
             lists = plain["network"].items()
             network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in lists}
             parts: dict[str, Any] = {
-                "class_names": tuple(plain["class_names"]),
+                "class_names": tuple(plain.get("class_names", ())),
                 "network": UNetConfig(**network),
                 "diffusion": DiffusionConfig(**plain["diffusion"]),
             }
