@@ -1,23 +1,16 @@
-"""Statistical tests that may run every day: the law of each statistic, and what it may cost.
+"""Statistical tests that may run every day: what they may cost together, and how they show power.
 
-Each comparison returns an upper bound on the logarithm of its two-sided p-value. All bounds are
-exact tails or proved inequalities, none an asymptotic approximation, so that they hold far out:
+The comparisons and their p-values are those of ``tinyddpm.identities.statistics``. A run of the
+suite raises a false alarm with probability at most 1e-6 over all of its examples: each comparison
+has an equal share of that (Bonferroni), and a run that made more of them than there are shares
+would fail. Draws are a function of the drawn parameters (``generator``), so that a failure can be
+had again.
 
-    z_test          Z = (value − mean)/std ~ 𝒩(0, 1)                           exact, by log Φ
-    chi2_test       X ~ χ²_k, r = X/k:  P(beyond r) ≤ exp(−½ k (r − 1 − ln r))        Chernoff
-    ks_test         D = sup |F_n − F|:  P(D > d) ≤ 2 exp(−2 n d²)    Dvoretzky, Kiefer, Wolfowitz;
-                                                                     the constant is Massart's
-    subgamma_test   mean of n, variance v, scale c:  P(beyond e) ≤ exp(−½ n e²/(v + c e))
-                                                                                     Bernstein
-
-A run of the suite raises a false alarm with probability at most 1e-6 over all of its examples: each
-comparison has an equal share of that (Bonferroni), and a run that made more of them than there are
-shares would fail. Draws are a function of the drawn parameters (``generator``), so that a failure
-can be had again.
-
-``mutated`` rewrites the source of a module with a bug, to show that a comparison would see it.
+``mutated`` rewrites the source of a module with a bug, to show that a comparison would see it;
+``broken`` puts the bug into the module itself for a while, for all who use it.
 """
 
+import contextlib
 import hashlib
 import inspect
 import itertools
@@ -26,7 +19,28 @@ import types
 
 import numpy as np
 
-from tinyddpm.ops import normal
+from tinyddpm.identities.statistics import (
+    chi2_test,
+    gaussian_test,
+    ks_test,
+    regression_test,
+    subgamma_test,
+    z_test,
+)
+
+__all__ = [
+    "broken",
+    "chi2_test",
+    "consistent",
+    "gaussian_test",
+    "generator",
+    "ks_test",
+    "mutated",
+    "regression_test",
+    "seed_of",
+    "subgamma_test",
+    "z_test",
+]
 
 FALSE_ALARMS_PER_RUN = 1e-6
 COMPARISONS_PER_RUN = 20_000
@@ -45,71 +59,16 @@ def generator(*parameters) -> np.random.Generator:
     return np.random.default_rng(seed_of(*parameters))
 
 
-def consistent(*log_p: float) -> bool:
-    """Whether no comparison is rejected at its share of the false alarms."""
+def consistent(*comparisons) -> bool:
+    """Whether none of the comparisons is rejected at its share of the false alarms.
+
+    Each has a ``log_p``, or is that number itself.
+    """
+    log_p = [getattr(comparison, "log_p", comparison) for comparison in comparisons]
     for value in log_p:
         assert not math.isnan(value)
         assert next(_comparisons) <= COMPARISONS_PER_RUN, "more comparisons than the run has shares"
     return min(log_p) >= LOG_ALPHA
-
-
-def z_test(value: float, mean: float, std: float) -> float:
-    """Null: ``value`` ~ 𝒩(mean, std²)."""
-    z = np.abs(np.float64((value - mean) / std))
-    return math.log(2) + float(normal.log_cdf(-z))
-
-
-def chi2_test(statistic: float, degrees: int) -> float:
-    """Null: ``statistic`` ~ χ² with ``degrees`` degrees of freedom."""
-    ratio = statistic / degrees
-    return math.log(2) - degrees / 2 * (ratio - 1 - math.log(ratio))
-
-
-def ks_test(sample: np.ndarray, cdf) -> float:
-    """Null: the elements of ``sample`` are independent draws from the distribution of ``cdf``."""
-    n = sample.size
-    expected = cdf(np.sort(sample.ravel()))
-    steps = np.arange(n + 1) / n
-    distance = max(np.max(steps[1:] - expected), np.max(expected - steps[:-1]))
-    return math.log(2) - 2 * n * distance**2
-
-
-def subgamma_test(sample: np.ndarray, mean: float, variance: float, scale: float) -> float:
-    """Null: independent draws with this ``mean``, whose centred logarithmic moment generating
-    function is at most ½ θ² variance/(1 − scale |θ|).
-    """
-    error = abs(float(sample.mean()) - mean)
-    return math.log(2) - sample.size / 2 * error**2 / (variance + scale * error)
-
-
-def gaussian_test(sample: np.ndarray, mean: float, variance: float) -> tuple[float, ...]:
-    """Null: independent draws from 𝒩(mean, variance). Mean, variance and shape, one bound each."""
-    n = sample.size
-    standard = (sample.ravel().astype(np.float64) - mean) / math.sqrt(variance)
-    return (
-        z_test(float(standard.mean()), 0.0, n**-0.5),
-        chi2_test(float(standard @ standard), n),
-        ks_test(standard, normal.cdf),
-    )
-
-
-def regression_test(
-    y: np.ndarray, regressors: list[np.ndarray], coefficients: list[float], variance: float
-) -> tuple[float, ...]:
-    """Null: y = Σ c_i x_i + 𝒩(0, variance) noise, independent of the regressors x_i.
-
-    Given the regressors, least squares gives ĉ ~ 𝒩(c, variance (XᵀX)⁻¹), independent of the sum of
-    squares of the residuals, variance · χ²_{n − k}. So (ĉ − c)ᵀ XᵀX (ĉ − c)/variance ~ χ²_k.
-    """
-    x = np.stack([column.ravel() for column in regressors], axis=1)
-    fitted, *_ = np.linalg.lstsq(x, y.ravel(), rcond=None)
-    miss = x @ (fitted - np.array(coefficients))
-    residual = y.ravel() - x @ fitted
-    n, k = x.shape
-    return (
-        chi2_test(float(miss @ miss) / variance, k),
-        chi2_test(float(residual @ residual) / variance, n - k),
-    )
 
 
 def mutated(module: types.ModuleType, right: str, wrong: str) -> types.ModuleType:
@@ -121,3 +80,37 @@ def mutated(module: types.ModuleType, right: str, wrong: str) -> types.ModuleTyp
         compile(source.replace(right, wrong), f"<mutant of {module.__name__}>", "exec"), vars(copy)
     )
     return copy
+
+
+@contextlib.contextmanager
+def broken(module: types.ModuleType, right: str, wrong: str):
+    """Within the context the functions, methods and numbers of ``module`` are those of its mutant.
+
+    A function keeps its identity and gets another code, so that whoever has imported it has the
+    bug too.
+    """
+    mutant = mutated(module, right, wrong)
+    wrong_functions = dict(_functions(mutant))
+    with contextlib.ExitStack() as undo:
+        for name, function in _functions(module):
+            undo.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = wrong_functions[name].__code__
+        for name, value in vars(mutant).items():
+            if isinstance(value, int | float) and value != vars(module).get(name):
+                undo.callback(setattr, module, name, vars(module)[name])
+                setattr(module, name, value)
+        yield
+
+
+def _functions(module):
+    """All functions written in ``module``, also within classes, by qualified name."""
+    names = [module, *(c for c in vars(module).values() if isinstance(c, type))]
+    for owner in names:
+        for member in vars(owner).values():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if (
+                isinstance(function, types.FunctionType)
+                and function.__module__ == module.__name__
+                and not function.__code__.co_filename.startswith("<string")
+            ):
+                yield function.__qualname__, function
