@@ -1,0 +1,135 @@
+"""The figures of the course: drawn, the same bytes each time, and from what they say."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyddpm.data.glyphs import glyphs
+from tinyddpm.data.pixels import to_unit
+from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.errors import StorageError, UsageError
+from tinyddpm.figures import bound_plots, forward_plots, network_plots, strips
+from tinyddpm.figures.catalogue import PICTURES, PLOTS, write_figure
+from tinyddpm.nn.config import PRESETS, UNetConfig
+
+
+@pytest.mark.parametrize("name", [*PICTURES, *PLOTS])
+def test_every_figure_is_drawn(name, tmp_path):
+    path = tmp_path / f"{name}.png"
+    write_figure(name, path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert 400 <= pixels.shape[1] <= 2000
+    assert 300 <= pixels.shape[0] <= 1500
+    ink = (pixels < 200).mean()
+    assert 0.005 < ink < 0.9
+    assert (pixels[:3] > 200).all()  # nothing runs out of the paper at the top
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("schedules", "png"), ("unet", "svg"), ("jensen", "svg")]
+)
+def test_a_plot_is_the_same_bytes_each_time(name, kind, tmp_path):
+    first, second = tmp_path / f"1.{kind}", tmp_path / f"2.{kind}"
+    write_figure(name, first)
+    write_figure(name, second)
+    assert first.read_bytes() == second.read_bytes()
+    assert b"<dc:date>" not in first.read_bytes()
+
+
+def test_pictures_are_the_same_each_time():
+    for draw in PICTURES.values():
+        assert draw().tobytes() == draw().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "words"),
+    [
+        ("schedules", "x.gif", [".png or .svg", "x.gif"]),
+        ("data", "x.svg", [".png", "x.svg"]),
+        ("data", "x", [".png"]),
+    ],
+)
+def test_another_ending_is_refused(name, file, words, tmp_path):
+    with pytest.raises(UsageError) as raised:
+        write_figure(name, tmp_path / file)
+    assert all(word in str(raised.value) for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["data", "schedules"])
+def test_a_file_that_cannot_be_written(name, tmp_path):
+    with pytest.raises(StorageError):
+        write_figure(name, tmp_path / "nowhere" / "x.png")
+
+
+def test_without_matplotlib_plots_say_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.raises(UsageError, match=r'pip install "tinyddpm\[plot\]"'):
+        write_figure("schedules", tmp_path / "x.png")
+    with pytest.raises(UsageError, match=r'pip install "tinyddpm\[plot\]"'):
+        forward_plots.schedules()
+    write_figure("noised-strips", tmp_path / "strips.png")
+
+
+def test_no_window_and_no_global_figure_is_made(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tinyddpm.figures.catalogue import write_figure;"
+        "assert 'matplotlib' not in sys.modules;"
+        f"write_figure('jensen', Path({str(tmp_path / 'x.png')!r}));"
+        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def words_of(figure):
+    return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_the_unet_is_drawn_from_its_config():
+    words = words_of(network_plots.unet(PRESETS["cifar10"]))
+    for size, width in ((32, 128), (16, 256), (8, 256), (4, 256)):
+        assert f"{size} × {size} × {width}" in words
+    assert words.count("with attention") == 2  # at 16, on the way down and up
+    assert "2 ResBlocks\nwith attention\n16 × 16 × 256" in words
+    assert "3 ResBlocks\nwith attention\n16 × 16 × 256" in words
+    assert words.count("3 skips") == 4
+    assert "128 sines and cosines" in words
+    assert "512 numbers" in words
+    alone = words_of(network_plots.unet(UNetConfig(image_size=8, channels=(8,), groups=4)))
+    assert "1 ResBlock\n8 × 8 × 8" in alone
+    assert "stride 2" not in alone
+
+
+def test_the_schedules_cross_one_half_where_the_tables_say():
+    words = words_of(forward_plots.schedules())
+    assert "t = 260" in words
+    assert "t = 497" in words
+
+
+def test_the_rectangle_is_beside_the_integral():
+    words = words_of(bound_plots.rectangle())
+    assert "integral  0.336\nrectangle 0.345" in words
+
+
+def test_noised_images_begin_clean_and_end_as_noise():
+    x0 = to_unit(glyphs(20).images, np.float64)
+    clean, noise = strips.noised(x0, NoiseSchedule.cosine(), [0, 1000])
+    assert (clean == x0).all()
+    assert abs(noise.mean()) < 0.1
+    assert abs(noise.std() - 1) < 0.1
+    again = strips.noised(x0[:3], NoiseSchedule.cosine(), [1000])[0]
+    assert (again == noise[:3]).all()  # each image has noise of its own
+
+
+def test_the_way_back_ends_in_digits_of_the_data():
+    sheet = strips.reverse_trajectory()
+    digits = glyphs(200).images[..., 0]
+    # The last tile of the last row, 16 pixels four times as large, in the corner inside the margin.
+    corner = np.asarray(sheet.convert("L"))[-18 - 64 : -18, -18 - 64 : -18]
+    tile = corner[2::4, 2::4].astype(int)
+    assert np.abs(digits.astype(int) - tile).max(axis=(1, 2)).min() <= 8

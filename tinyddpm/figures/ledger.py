@@ -1,0 +1,56 @@
+"""The bound term by term: L_{t−1} against t, both axes logarithmic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyddpm.arrays import Array
+from tinyddpm.errors import UsageError
+from tinyddpm.figures.style import BLUE, GREEN, ORANGE, RED, label, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FORMATS = (".png", ".svg")
+_COLOURS = (ORANGE, BLUE, RED, GREEN)
+
+
+class Terms(NamedTuple):
+    """One model's terms."""
+
+    label: str
+    t: Array  # (K,)
+    bits_per_dim: Array  # (K,) L_{t−1}
+    standard_error: Array  # (K,) NaN where it is not known
+
+
+def check_can_draw(path: Path) -> None:
+    """Raise unless a figure can be made as ``path``: to be asked before a long computation.
+
+    Raises:
+        UsageError: Matplotlib is not installed, the name does not end in .png or .svg, or its
+            folder is not there.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"a figure is written as {' or '.join(_FORMATS)}", cause=f"got {path}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} in")
+    panels()
+
+
+def ledger_figure(terms: Sequence[Terms], *, title: str) -> Figure:
+    """Return a figure of the ``terms`` of up to four models; what is 0 has no place on it."""
+    figure, (axes,) = panels(width=7.0, height=4.5)
+    for model, colour in zip(terms, _COLOURS, strict=False):
+        positive = model.bits_per_dim > 0
+        t, bits, error = (column[positive] for column in model[1:])
+        axes.errorbar(
+            t, bits, error, fmt=".", color=colour, markersize=3, elinewidth=0.6, label=model.label
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    label(axes, title=title, x="$t$", y="$L_{t-1}$, bits/dim")
+    axes.legend()
+    return figure
