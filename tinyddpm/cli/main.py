@@ -7,9 +7,12 @@ import sys
 import click
 
 import tinyddpm
+from tinyddpm.cli.evaluate import evaluate
+from tinyddpm.cli.explain import explain
 from tinyddpm.cli.gradcheck import gradcheck
 from tinyddpm.cli.sample import sample
 from tinyddpm.cli.train import train
+from tinyddpm.cli.verify import verify
 from tinyddpm.errors import TinyDDPMError
 
 EXAMPLES = """\b
@@ -28,7 +31,7 @@ def commands() -> None:
     """Denoising diffusion in NumPy and CuPy, every gradient by hand."""
 
 
-for verb in (train, sample, gradcheck):
+for verb in (train, sample, evaluate, explain, gradcheck, verify):
     commands.add_command(verb)
 
 
