@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,27 +33,36 @@ def write_atomically(
     Raises:
         StorageError: an OSError while writing, or ``path`` is something other than a plain file.
     """
-    if path.exists() and not path.is_file():
-        raise StorageError(f"{path} is not a plain file and is not replaced")
+    with storage_errors(path):
+        if path.exists() and not path.is_file():
+            raise StorageError(f"{path} is not a plain file and is not replaced")
     # The name is this thread's own: writers of the same path cannot mix their bytes.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if verify is not None:
-            verify(temporary)
-        temporary.replace(path)
-        _fsync_folder(path.parent)
+        with storage_errors(path):
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if verify is not None:
+                verify(temporary)
+            temporary.replace(path)
+            _fsync_folder(path.parent)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError met while writing ``path`` into a StorageError that names it."""
+    try:
+        yield
     except OSError as error:
         raise StorageError(
             f"cannot write {path}",
             cause=error.strerror or str(error),
             remedy="make room, or choose a folder that exists and can be written to",
         ) from error
-    finally:
-        _remove(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -284,3 +284,45 @@ def test_ddim_is_another_way_back(trained, tmp_path):
 
     assert not np.array_equal(images("--ddim", 0), images())
     np.testing.assert_array_equal(images("--ddim", 0), images("--ddim", 0))
+
+
+@pytest.mark.parametrize("lr", ["nan", "inf", "-1", "0"])
+def test_learning_rates_that_cannot_be_leave_no_run_behind(cli, tmp_path, lr):
+    code, _, err = cli("train", "--lr", lr)
+    assert code == 2
+    assert "lr" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(trained, tmp_path):
+    for path in (tmp_path / "runs/glyphs-1/checkpoints").iterdir():
+        path.unlink()
+    code, out, err = trained("train", "--resume", "runs/glyphs-1")
+    assert code == 0, err
+    assert out == "runs/glyphs-1\n"
+    lines = (tmp_path / "runs/glyphs-1/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_what_cannot_be_written_is_said_before_the_work(trained, tmp_path, monkeypatch):
+    code, _, err = trained("sample", "--out", "x.png", "--npz", "x.png")
+    assert code == 2
+    assert "step" not in err
+    code, _, err = trained("sample", "--steps", 1, "--n", 1, "--out", "x" * 300)
+    assert code == 6
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("*.part"))
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    code, _, err = trained("sample")
+    assert code == 6
+    assert "step" not in err
+
+
+@pytest.mark.mnist
+def test_data_are_found_again_where_they_were(cli, real_data, monkeypatch):
+    monkeypatch.setenv("TINYDDPM_DATA", str(real_data))
+    code, _, err = cli("train", "--data", "mnist", "--train-steps", 1, *TINY, "--out", "run")
+    assert code == 0, err
+    monkeypatch.delenv("TINYDDPM_DATA")
+    code, _, err = cli("train", "--resume", "run", "--train-steps", 2)
+    assert code == 0, err

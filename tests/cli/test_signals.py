@@ -26,7 +26,7 @@ def wait_for_steps(folder, count):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     process = start(tmp_path, "--out", "run", "--train-steps", "100000")
     wait_for_steps(tmp_path, 3)
@@ -66,3 +66,12 @@ def test_kill_leaves_a_run_that_goes_on(tmp_path):
     done = start(tmp_path, "--resume", "run", "--train-steps", str(steps + 1))
     _, err = done.communicate(timeout=60)
     assert done.returncode == 0, err
+
+
+def test_training_goes_on_when_nobody_reads_its_progress(tmp_path):
+    process = start(tmp_path, "--out", "run", "--train-steps", "40")
+    process.stderr.close()
+    assert process.wait(timeout=120) in {0, 120}  # 120: Python could not flush stderr at the end
+    process.stdout.close()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 40
+    assert (tmp_path / "run" / "checkpoints" / "step-00000040.npz").exists()

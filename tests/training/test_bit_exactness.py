@@ -226,3 +226,29 @@ def test_labels_are_dropped_at_the_rate_asked_for():
     dropped = told == 10
     assert abs(dropped.sum() - 690) < 110
     np.testing.assert_array_equal(told[~dropped], np.tile(DATASET.labels, 100)[~dropped])
+
+
+def test_a_run_that_another_process_took_further_is_not_taken_back(tmp_path):
+    """The checkpoint was read before the lock was ours, and the other one has ended since."""
+    run_to(tmp_path / "run", stop_after=3)
+    run = RunDirectory.open(tmp_path / "run")
+    stale = run.latest_checkpoint().checkpoint
+    run_to(tmp_path / "run", resume=True)
+    stopper = StopAfter(-1)
+    hooks = loop.Hooks(stopper.after_step, stopper.asked)
+    with pytest.raises(CheckpointError, match="trained on meanwhile"):
+        loop.train(CONFIG, DATASET, run, loop.Execution(threads=1), hooks, stale)
+    assert run.latest_checkpoint().checkpoint.step == STEPS
+    assert len(losses(tmp_path / "run")) == STEPS
+
+
+def test_a_signal_saves_and_draws_no_preview(tmp_path):
+    execution = loop.Execution(threads=1, save_every=0, preview_every=1)
+    run_to(tmp_path / "run", stop_after=2, execution=execution)
+    assert [p.name for p in (tmp_path / "run" / "samples").iterdir()] == ["step-00000001.png"]
+
+
+def test_a_prolonged_run_says_so_in_its_config(tmp_path):
+    run_to(tmp_path / "run", replace(CONFIG, train_steps=2))
+    run_to(tmp_path / "run", resume=True)
+    assert RunDirectory.open(tmp_path / "run").read_config()["train_steps"] == STEPS

@@ -23,7 +23,7 @@ from training_states import counted_disk_calls, same, state
 import tinyddpm
 from tinyddpm.errors import CheckpointError, RunLockedError, StorageError, UsageError
 from tinyddpm.training.checkpoint import read
-from tinyddpm.training.run_directory import RunDirectory, find, newest, next_free, resolve
+from tinyddpm.training.run_directory import RunDirectory, find, newest, next_free
 
 CONFIG = {"data": "glyphs", "batch": 64, "channels": [16, 32]}
 
@@ -55,7 +55,7 @@ def test_create_then_open(run: RunDirectory) -> None:
         "samples",
     }
     assert RunDirectory.open(run.path) == run
-    assert run.config == CONFIG
+    assert run.read_config() == CONFIG
     environment = json.loads((run.path / "env.json").read_bytes())
     assert environment["numpy"] == np.__version__
     assert environment["tinyddpm"] == tinyddpm.__version__
@@ -66,7 +66,7 @@ def test_create_then_open(run: RunDirectory) -> None:
 def test_an_empty_folder_may_become_a_run(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     RunDirectory.create(tmp_path / "mine", CONFIG)
-    assert RunDirectory.open(tmp_path / "mine").config == CONFIG
+    assert RunDirectory.open(tmp_path / "mine").read_config() == CONFIG
 
 
 def test_an_existing_run_is_refused_with_both_ways_on(run: RunDirectory) -> None:
@@ -74,7 +74,7 @@ def test_an_existing_run_is_refused_with_both_ways_on(run: RunDirectory) -> None
         RunDirectory.create(run.path, {"other": 1})
     assert f"--resume {run.path}" in caught.value.remedy
     assert "--out" in caught.value.remedy
-    assert RunDirectory.open(run.path).config == CONFIG
+    assert RunDirectory.open(run.path).read_config() == CONFIG
 
 
 def test_other_files_are_not_trained_over(tmp_path: Path) -> None:
@@ -93,21 +93,21 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError, match="runs/a") as caught:
         RunDirectory.create(tmp_path / "runs" / "a", CONFIG)
     assert caught.value.cause == "Permission denied"
-    with pytest.raises(StorageError, match="runs/b-1"):
+    with pytest.raises(StorageError, match="runs"):
         next_free(tmp_path / "runs", "b")
 
 
 def test_open_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no run") as caught:
         RunDirectory.open(tmp_path / "runs" / "mnist-7")
-    assert str(tmp_path / "runs" / "mnist-7" / "config.json") in caught.value.cause
+    assert str(tmp_path / "runs" / "mnist-7" / "checkpoints") in caught.value.cause
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff"])
 def test_a_damaged_config(run: RunDirectory, text: bytes) -> None:
     (run.path / "config.json").write_bytes(text)
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
-        RunDirectory.open(run.path)
+        RunDirectory.open(run.path).read_config()
 
 
 def together(count: int, act: Callable[[], Any]) -> list[Any]:
@@ -267,17 +267,17 @@ def test_no_checkpoint_lists_what_was_tried(run: RunDirectory) -> None:
 
 def test_resolve_takes_a_run_or_a_file(run: RunDirectory) -> None:
     first, second = run.save_checkpoint(state(1)), run.save_checkpoint(state(2))
-    assert resolve(run.path) == second
-    assert resolve(first) == first
+    assert find(run.path).path == second
+    assert find(first).path == first
     damage(second)
-    assert resolve(run.path) == first
+    assert find(run.path).path == first
     assert str(second) in find(run.path).warning
     with pytest.raises(CheckpointError, match=second.name):
-        resolve(second)
+        find(second)
     with pytest.raises(UsageError, match="there is no run"):
-        resolve(run.checkpoints)
+        find(run.checkpoints)
     with pytest.raises(CheckpointError, match="no checkpoint file"):
-        resolve(run.path / "none.npz")
+        find(run.path / "none.npz")
 
 
 # Metrics.
@@ -439,5 +439,19 @@ def test_the_lock_removes_what_a_killed_process_left(run: RunDirectory) -> None:
 
 
 def test_a_lock_in_a_folder_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="lock"), RunDirectory(tmp_path / "gone", {}).lock():
+    with pytest.raises(StorageError, match="lock"), RunDirectory(tmp_path / "gone").lock():
         pytest.fail("locked nothing")
+
+
+def test_a_root_that_leads_nowhere_is_an_error_and_not_a_wait(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "gone" / "scratch")
+    with pytest.raises(StorageError, match="runs"):
+        next_free(tmp_path / "runs", "mnist")
+
+
+def test_a_run_is_a_run_without_its_config_file(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    (run.path / "config.json").unlink()
+    assert RunDirectory.open(run.path) == run
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        run.read_config()

@@ -15,8 +15,9 @@ from tinyddpm import rng
 from tinyddpm.arrays import IntArray, resolve_device
 from tinyddpm.cli import likelihood_report
 from tinyddpm.cli.likelihood_report import Measured
-from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
 from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.run_data import data_of
 from tinyddpm.data import Dataset
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
@@ -29,7 +30,6 @@ from tinyddpm.training.config import RunConfig
 from tinyddpm.training.model import Weights, from_checkpoint
 from tinyddpm.training.run_directory import FoundCheckpoint
 
-RUNS = Path("runs")
 DRAWS = 16
 SHARDS_A_THREAD = 4  # in one call of the model
 
@@ -148,8 +148,9 @@ def _test_set(request: Request, found: list[FoundCheckpoint]) -> Dataset:
             cause=", ".join(f"{one.path}: {one.checkpoint.config.get('data')}" for one in found),
         )
     config = RunConfig.from_json(found[0].checkpoint.config)
-    data_dir = request.data_dir or (Path(config.data_dir) if config.data_dir else None)
-    return data_sets.load(config.data, split="test", data_dir=data_dir)
+    if request.data_dir:
+        return data_sets.load(config.data, split="test", data_dir=request.data_dir)
+    return data_of(config, "test")
 
 
 def _choose(count: int, request: Request) -> IntArray:

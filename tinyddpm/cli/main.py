@@ -13,7 +13,7 @@ from tinyddpm.cli.gradcheck import gradcheck
 from tinyddpm.cli.sample import sample
 from tinyddpm.cli.train import train
 from tinyddpm.cli.verify import verify
-from tinyddpm.errors import TinyDDPMError
+from tinyddpm.errors import StorageError, TinyDDPMError
 
 EXAMPLES = """\b
 Example:
@@ -45,6 +45,10 @@ def main() -> None:
     except TinyDDPMError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        code = StorageError.exit_code
     except MemoryError as error:
         click.echo(f"error: out of memory ({error})\ntry: a smaller --batch or --n", err=True)
         code = 2

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+
+RUNS = Path("runs")  # where runs are written, and looked for
 
 device_option = click.option(
     "--device",

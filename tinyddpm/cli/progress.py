@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from tinyddpm.cli.messages import say
+
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # what click.progressbar returns
 
@@ -38,7 +40,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Show the empty bar, if there is a terminal."""
         self._begun = self._last_line = time.perf_counter()
-        if sys.stderr.isatty():
+        if sys.stderr and sys.stderr.isatty():
             bar: ProgressBar[None] = click.progressbar(
                 length=self.total,
                 label=self.label,
@@ -70,7 +72,7 @@ class Progress:
         elif self._line_is_due(now):
             self._last_line = now
             left = _duration((self.total - self.done) / per_second)
-            click.echo(f"{self.label}  {self._text}  {left} left", err=True)
+            say(f"{self.label}  {self._text}  {left} left")
 
     def _line_is_due(self, now: float) -> bool:
         share = max(self.total // LINES_IN_ALL, 1)

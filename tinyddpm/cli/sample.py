@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,16 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import resolve_device
-from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
 from tinyddpm.cli.progress import Progress
-from tinyddpm.errors import UsageError
+from tinyddpm.errors import StorageError, UsageError
 from tinyddpm.figures.grid import grid, save_png
 from tinyddpm.files import write_atomically
 from tinyddpm.training import run_directory
 from tinyddpm.training.model import Weights, from_checkpoint
-
-RUNS = Path("runs")
-
 
 EXAMPLES = """\b
 Examples:
@@ -98,9 +96,7 @@ def sample(
     Without RUN it is the one in runs/ that was trained last. Fewer steps than T walk a respaced
     chain: strided times with β recomputed.
     """
-    for path in (out, npz):
-        if path and not path.absolute().parent.is_dir():
-            raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} in")
+    _check_writable(out, npz)
     path = run or run_directory.newest(RUNS)
     found = run_directory.find(path)
     if found.warning:
@@ -128,6 +124,18 @@ def sample(
     if npz:
         write_atomically(npz, lambda file: np.savez(file, images=images))
         click.echo(npz)
+
+
+def _check_writable(out: Path, npz: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    if out == npz:
+        raise UsageError(f"the picture and the images cannot both be {out}")
+    for path in (out, npz):
+        folder = path.absolute().parent if path else None
+        if folder and not folder.is_dir():
+            raise UsageError(f"there is no folder {folder} to write in")
+        if folder and not os.access(folder, os.W_OK):
+            raise StorageError(f"the folder {folder} cannot be written to")
 
 
 def _labels(

@@ -1,4 +1,4 @@
-"""Stopping at the end of a step: what Ctrl-C and SIGTERM mean while something is being computed."""
+"""Stopping at the end of a step: what Ctrl-C, SIGTERM and a closed terminal mean meanwhile."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import click
+from tinyddpm.cli.messages import say
 
 
 class StopSignals:
-    """Remembers the first SIGINT or SIGTERM; a second one ends the process at once.
+    """Remembers the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
 
     The handler only sets a flag. What is on disk is whole at any instant, so that the second signal
     loses no more than the steps since the last checkpoint. Use as a context manager.
@@ -25,8 +25,8 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Take over the two signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Take over the three signals."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -53,4 +53,4 @@ class StopSignals:
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        click.echo("\nstopping after this step (again: at once)", err=True)
+        say("\nstopping after this step (again: at once)")

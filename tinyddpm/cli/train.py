@@ -12,8 +12,10 @@ import click
 from tinyddpm import data as data_sets
 from tinyddpm import optim
 from tinyddpm.arrays import cuda_obstacle, resolve_device
-from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.messages import say
+from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
 from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.run_data import data_of
 from tinyddpm.cli.signals import StopSignals
 from tinyddpm.data import Dataset
 from tinyddpm.diffusion.gaussian import Prediction, Variance
@@ -35,7 +37,6 @@ from tinyddpm.training.config import (
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport
 
-RUNS = Path("runs")
 CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "times"}
 
 
@@ -118,7 +119,8 @@ Examples:
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with this run; of the options above only --train-steps may be another.",
+    help="Go on with this run; of the options above only --train-steps and --data-dir may be "
+    "others.",
 )
 @click.option(
     "--save-every",
@@ -157,11 +159,10 @@ def train(
         if out:
             raise UsageError("--resume writes into the run it goes on with", remedy="no --out")
         run, config, dataset, checkpoint = _resumed(resume, given)
-        if checkpoint.step >= config.train_steps:
-            click.echo(
+        if checkpoint and checkpoint.step >= config.train_steps:
+            say(
                 f"{resume} is at step {checkpoint.step} of {config.train_steps}: nothing to "
-                "do (--train-steps N prolongs it)",
-                err=True,
+                "do (--train-steps N prolongs it)"
             )
             return
     else:
@@ -177,7 +178,7 @@ def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
     data_dir = given.pop("data_dir", None)
     dataset = data_sets.load(name, data_dir=data_dir)
     preset = given.pop("preset", DEFAULT_PRESET.get(name, "mnist"))
-    where = str(data_dir.absolute()) if data_dir else ""
+    where = str(dataset.folder.absolute()) if dataset.folder else ""
     class_names = dataset.class_names if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
     return fit_to(config, dataset.images.shape, class_names), dataset
@@ -191,22 +192,29 @@ def _with_options(config: RunConfig, given: dict[str, Any]) -> RunConfig:
 
 def _resumed(
     path: Path, given: dict[str, Any]
-) -> tuple[RunDirectory, RunConfig, Dataset, Checkpoint]:
+) -> tuple[RunDirectory, RunConfig, Dataset, Checkpoint | None]:
     run = RunDirectory.open(path)
+    if not run.saved():  # it was stopped before its first checkpoint: it begins anew
+        config = _as_it_was(RunConfig.from_json(run.read_config()), given)
+        return run, config, data_of(config), None
     found = run.latest_checkpoint()
     if found.warning:
-        click.echo(f"warning: {found.warning}", err=True)
+        say(f"warning: {found.warning}")
     saved = RunConfig.from_json(found.checkpoint.config)
+    config = _as_it_was(saved, given)
+    loop.check_same_config(config, found.checkpoint)
+    dataset = data_of(config)
+    loop.check_same_data(dataset, found.checkpoint)
+    return run, config, dataset, found.checkpoint
+
+
+def _as_it_was(saved: RunConfig, given: dict[str, Any]) -> RunConfig:
+    """The configuration with what was ``given`` anew."""
     if given.pop("conditional", False) and not saved.class_names:
         raise UsageError("the run was begun without classes", remedy="leave out --conditional")
     if "data_dir" in given:
         given["data_dir"] = str(given["data_dir"].absolute())
-    config = _with_options(saved, given)
-    loop.check_same_config(config, found.checkpoint)
-    data_dir = Path(config.data_dir) if config.data_dir else None
-    dataset = data_sets.load(config.data, data_dir=data_dir)
-    loop.check_same_data(dataset, found.checkpoint)
-    return run, config, dataset, found.checkpoint
+    return _with_options(saved, given)
 
 
 def _run(
@@ -229,7 +237,7 @@ def _run(
             last = loop.train(config, dataset, run, execution, hooks, checkpoint)
         if signals.asked() and last < config.train_steps:
             go_on = f"tinyddpm train --resume {run.path}"
-            click.echo(f"saved step {last}; go on with: {go_on}", err=True)
+            say(f"saved step {last}; go on with: {go_on}")
             sys.exit(signals.exit_code)
     click.echo(run.path)
 
@@ -248,7 +256,7 @@ class _SmoothLoss:
 def _say_device(device: str) -> str:
     resolved = resolve_device(device)
     if device == "auto" and resolved == "cpu":
-        click.echo(f"device: cpu ({cuda_obstacle()})", err=True)
+        say(f"device: cpu ({cuda_obstacle()})")
     return resolved
 
 
@@ -256,10 +264,9 @@ def _say_what(config: RunConfig, dataset: Dataset, execution: loop.Execution) ->
     parameters = UNet(config.network).parameters.count
     half_life = optim.ema_half_life(config.ema_decay)
     threads = execution.threads or available_cores()
-    click.echo(
+    say(
         f"{len(dataset.images):,} images of {config.data}, preset {config.preset}: "
         f"{parameters:,} parameters, {config.train_steps:,} steps of {config.batch} images, "
         f"{threads} threads, seed {config.seed}, "
-        f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)",
-        err=True,
+        f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)"
     )

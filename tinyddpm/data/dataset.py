@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ class Dataset:
         images: (N, H, W, C) uint8, at least one.
         labels: (N,) uint8, or None where there are none.
         class_names: the name of each label, if there are labels.
+        folder: where the files were found, if there are files.
 
     Raises:
         DataError: the arrays are not of these shapes and types.
@@ -36,6 +38,7 @@ class Dataset:
     images: ByteArray = field(repr=False)
     labels: ByteArray | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is not a data set."""

@@ -135,7 +135,7 @@ def load_idx(
             )
         paths.append(path or _download(file, catalogue, folders[-1], open_url))
     images, labels = read_images(paths[0]), read_labels(paths[1])
-    return Dataset(catalogue.name, images, labels, catalogue.class_names)
+    return Dataset(catalogue.name, images, labels, catalogue.class_names, paths[0].parent)
 
 
 def _find(file: RemoteFile, folders: list[Path]) -> Path | None:

@@ -27,6 +27,7 @@ from tinyddpm.identities.statistics import (
     subgamma_test,
 )
 from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 
 _LAMBDA = 0.001  # of the hybrid, per bit/dim of the whole bound
@@ -49,7 +50,7 @@ def loss_at_the_start(setting: Setting) -> Iterator[Comparison]:
     t = np.arange(len(eps)) % diffusion.schedule.T + 1
     x0 = np.full_like(eps, setting.numbers(1, -1.0, 1.0)[0])
     xt = diffusion.q_sample(x0, t, eps)
-    output, _ = network.forward(xt, t - 1)
+    output, _ = network.forward(xt, network_time(t))
     yield exactly(float(np.max(np.abs(output))), 1e-15)
     mean_square, _ = loss(diffusion, output, x0, xt, eps, t)
     yield chi2_test(eps.size * float(mean_square), eps.size)

@@ -21,6 +21,14 @@ from tinyddpm.ops.embedding import EmbeddingSaved, embedding, embedding_backward
 from tinyddpm.ops.time_embedding import time_embedding
 
 
+def network_time(t: IntArray) -> IntArray:
+    """Return the time that published networks are fed, from 0 on, for the paper's ``t``, from 1 on.
+
+    The one place where the two conventions meet.
+    """
+    return t - 1
+
+
 class EmbeddingMlpSaved(NamedTuple):
     """What the two linear layers, the label's row and the two SiLUs keep."""
 

@@ -6,6 +6,7 @@ and is not in here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -105,6 +106,16 @@ class RunConfig:
         for name in ("batch", "shard", "train_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if not (0 < self.lr < 1e3 and 0 < self.grad_clip < math.inf and self.warmup >= 0):
+            raise UsageError(
+                "lr and grad_clip must be positive, and warmup not negative",
+                cause=f"lr {self.lr}, grad_clip {self.grad_clip}, warmup {self.warmup}",
+            )
+        if not (0 <= self.ema_decay < 1 and 0 <= self.label_dropout <= 1):
+            raise UsageError(
+                "ema_decay must lie in [0, 1), and label_dropout in [0, 1]",
+                cause=f"ema_decay {self.ema_decay}, label_dropout {self.label_dropout}",
+            )
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
         if len(self.class_names) != self.network.classes:
@@ -137,7 +148,11 @@ class RunConfig:
             }
             return cls(**{**plain, **parts})
         except (KeyError, TypeError, AttributeError, UsageError) as error:
-            raise CheckpointError("the configuration is not one of this program's") from error
+            raise CheckpointError(
+                "the configuration is not one of this program's",
+                cause=str(error),
+                remedy="the version of tinyddpm that wrote it",
+            ) from error
 
 
 def differing_keys(a: RunConfig, b: RunConfig) -> list[str]:
@@ -157,6 +172,7 @@ def _flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return items
 
 
+NATURAL_IMAGES = {"cifar10"}  # may be mirrored; digits and letters never
 DEFAULT_PRESET = {"glyphs": "glyphs", "mnist": "mnist", "fashion-mnist": "mnist"}
 
 
@@ -167,7 +183,8 @@ def recipe(preset: str, data: str) -> RunConfig:
         UsageError: no such preset.
     """
     network = UNetConfig.preset(preset)
-    return replace(_RECIPES[preset], data=data, preset=preset, network=network)
+    flips = _RECIPES[preset].flips and data in NATURAL_IMAGES
+    return replace(_RECIPES[preset], data=data, preset=preset, network=network, flips=flips)
 
 
 def fit_to(
@@ -192,8 +209,14 @@ def fit_to(
         out_channels=outputs,
         attention_at=tuple(height >> level for level in levels),
         classes=len(class_names),
+        time_scale=_time_scale(config),
     )
     return replace(config, network=network, class_names=class_names)
+
+
+def _time_scale(config: RunConfig) -> float:
+    """Where times are scaled, the network is to see 0 … 1000 whatever the length of the chain."""
+    return 1000 / config.diffusion.T if config.network.time_scale != 1.0 else 1.0
 
 
 _RECIPES: dict[str, RunConfig] = {

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from tinyddpm.errors import RunLockedError, StorageError
+from tinyddpm.errors import RunLockedError
+from tinyddpm.files import storage_errors
 
 
 @contextmanager
@@ -29,19 +30,6 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         with storage_errors(path):
             _acquire(file, path)
         yield
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError met while writing ``path`` into a StorageError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}",
-            cause=error.strerror or str(error),
-            remedy="make room, or choose a folder that exists and can be written to",
-        ) from error
 
 
 def _acquire(file: TextIO, path: Path) -> None:

@@ -14,7 +14,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig, differing_keys
 from tinyddpm.training.kernel_choice import kernels_for
-from tinyddpm.training.model import TrainedModel
+from tinyddpm.training.model import TrainedModel, check_parameters
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport, Trainer
 
@@ -71,11 +71,13 @@ def train(
         kernels = kernels_for(execution.device)
         trainer = Trainer(config, dataset, workers, kernels, execution.device)
         step, seconds = 0, 0.0
+        run.write_config(config.to_json())
         if resume_from:
+            _check_still_latest(run, resume_from)
             restore(trainer, resume_from)
             step, seconds = resume_from.step, resume_from.seconds
-            run.trim_metrics(step)
-        else:
+        run.trim_metrics(step)
+        if not resume_from:
             run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
         saved_step = step
         while step < config.train_steps:
@@ -85,15 +87,26 @@ def train(
             seconds += time.perf_counter() - begun
             run.append_metrics(_metrics(step, report, seconds))
             hooks.after_step(step, report)
-            if _due(step, execution.preview_every):
-                preview(trainer, run, step, execution)
             stop = hooks.stop_asked()
             if stop or _due(step, execution.save_every) or step == config.train_steps:
                 run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
                 saved_step = step
             if stop:
                 break
+            if _due(step, execution.preview_every):
+                preview(trainer, run, step, execution)
         return saved_step
+
+
+def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    """Refuse to fall back behind a process that trained here until the lock was ours."""
+    latest = run.latest_checkpoint().checkpoint.step
+    if latest != checkpoint.step:
+        raise CheckpointError(
+            f"{run.path} was trained on meanwhile",
+            cause=f"it was at step {checkpoint.step} and is now at step {latest}",
+            remedy="the same command again",
+        )
 
 
 def to_checkpoint(trainer: Trainer, dataset: Dataset, step: int, seconds: float) -> Checkpoint:
@@ -120,8 +133,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         CheckpointError: its parameters are not those of the trainer's network.
     """
     parameters = trainer.network.parameters
-    if [(p.name, p.shape) for p in parameters] != checkpoint.parameters:
-        raise CheckpointError("the checkpoint's parameters are not those of its network")
+    check_parameters(trainer.network, checkpoint)
     for mine, saved in (
         (parameters.value, checkpoint.value),
         (trainer.ema, checkpoint.ema),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,8 @@ from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
 from tinyddpm.diffusion.sampling import Model
-from tinyddpm.errors import UsageError
+from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.rng import Stream
@@ -32,16 +34,13 @@ Weights = Literal["ema", "raw"]
 class Denoiser:
     """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
 
-    The diffusion counts t from 1; published networks are fed t − 1. The one place that knows is
-    here (and in the training step, which calls the network itself).
+    The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
     """
 
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
-        self.workers, self.shard = workers, shard
+        self.network, self.workers, self.shard = network, workers, shard
         network.parameters.prepare()
-        self.replicas = [network.replica() for _ in range(workers.threads)]
-        for replica in self.replicas:
-            replica.parameters.adopt_prepared(network.parameters)
+        self.replicas: list[UNet] = []
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
@@ -49,18 +48,26 @@ class Denoiser:
         ``labels`` (N,) are for a network with classes; without them it is asked for no class.
         """
         slices = shard_slices(len(xt), self.shard)
+        self._provide(min(self.workers.threads, len(slices)))
         outputs: list[Array] = []
 
         def compute(worker: int, index: int) -> Array:
             part = slices[index]
             told = None if labels is None else labels[part]
             network = self.replicas[worker]
-            output, _ = network.forward(xt[part], t[part] - 1, labels=told, prepare=False)
+            output, _ = network.forward(xt[part], network_time(t[part]), labels=told, prepare=False)
             return output
 
         self.workers.run(len(slices), compute, lambda _, output: outputs.append(output))
         whole: Array = xp_of(xt).concatenate(outputs)
         return whole
+
+    def _provide(self, count: int) -> None:
+        """See to it that there is a replica for each of ``count`` workers."""
+        while len(self.replicas) < count:
+            replica = self.network.replica()
+            replica.parameters.adopt_prepared(self.network.parameters)
+            self.replicas.append(replica)
 
 
 @final
@@ -112,7 +119,7 @@ class TrainedModel:
             labels: (n,) the class of each image, for a network with classes; by default all in
                 turn.
             guidance: w of classifier-free guidance; 0 is the conditional model as it is.
-            seed: of the noise; image i depends on the seed and on i alone.
+            seed: of the noise; image i depends, up to rounding, on the seed and i alone.
             stream: of the random numbers.
             threads: 0 means one for each core.
             progress: called after each step with its t.
@@ -156,16 +163,37 @@ def load(
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        UsageError: there is no run there.
-        CheckpointError: the file is damaged, or of another program.
+        UsageError: the folder is no run.
+        CheckpointError: there is no such file, it is damaged, or of another program.
+
+    Warns:
+        UserWarning: the run's latest checkpoint is damaged, and an earlier one was taken.
     """
-    return from_checkpoint(find(Path(run_or_checkpoint)).checkpoint, weights, device)
+    found = find(Path(run_or_checkpoint))
+    if found.warning:
+        warnings.warn(found.warning, stacklevel=2)
+    return from_checkpoint(found.checkpoint, weights, device)
 
 
 def from_checkpoint(
     checkpoint: Checkpoint, weights: Weights = "ema", device: str = "cpu"
 ) -> TrainedModel:
-    """Return the model in ``checkpoint``."""
+    """Return the model in ``checkpoint``.
+
+    Raises:
+        CheckpointError: its parameters are not those of the network that its config describes.
+    """
     values = {"ema": checkpoint.ema, "raw": checkpoint.value}[weights]
     config = RunConfig.from_json(checkpoint.config)
+    check_parameters(UNet(config.network, values=values), checkpoint)
     return TrainedModel(config, values, checkpoint.step, device=device)
+
+
+def check_parameters(network: UNet, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose parameters are not, name by name, those of ``network``.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if [(p.name, p.shape) for p in network.parameters] != checkpoint.parameters:
+        raise CheckpointError("the checkpoint's parameters are not those of its network")

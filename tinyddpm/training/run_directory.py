@@ -25,9 +25,9 @@ import numpy as np
 
 import tinyddpm
 from tinyddpm.errors import CheckpointError, UsageError
-from tinyddpm.files import remove_leftovers, write_atomically
+from tinyddpm.files import remove_leftovers, storage_errors, write_atomically
 from tinyddpm.training.checkpoint import Checkpoint, read, save
-from tinyddpm.training.lock import exclusive_lock, storage_errors
+from tinyddpm.training.lock import exclusive_lock
 
 _STEP_NAME = re.compile(r"step-(\d{8,})\.npz")
 
@@ -42,10 +42,9 @@ class FoundCheckpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run on disk, from ``create`` or ``open``: its folder and what ``config.json`` holds."""
+    """One run on disk, from ``create`` or ``open``."""
 
     path: Path
-    config: dict[str, Any]
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> RunDirectory:
@@ -55,7 +54,7 @@ class RunDirectory:
             UsageError: there is a run, or anything else, in ``path``.
             StorageError: the folder cannot be written.
         """
-        run = cls(path, config)
+        run = cls(path)
         with storage_errors(path):
             try:
                 path.mkdir(parents=True, exist_ok=True)
@@ -69,7 +68,7 @@ class RunDirectory:
                     remedy=f"--resume {path} to go on with the run in it, or another --out",
                 ) from error
         _write_text(path / "env.json", json.dumps(environment(), indent=2) + "\n")
-        _write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
+        run.write_config(config)
         return run
 
     @classmethod
@@ -78,19 +77,34 @@ class RunDirectory:
 
         Raises:
             UsageError: there is none.
-            CheckpointError: its config cannot be read.
         """
-        config_path = path / "config.json"
-        if not config_path.is_file():
+        run = cls(path)
+        if not run.checkpoints.is_dir():
             raise UsageError(
                 f"there is no run in {path}",
-                cause=f"looked for {config_path}",
+                cause=f"looked for {run.checkpoints}",
                 remedy="the folder that training wrote, such as runs/mnist-1",
             )
+        return run
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write ``config.json``, for people and for a run that has no checkpoint yet."""
+        text = json.dumps(config, indent=2, allow_nan=False)
+        _write_text(self.path / "config.json", f"{text}\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """Return what ``config.json`` holds; once there is a checkpoint, that one's config counts.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        path = self.path / "config.json"
         try:
-            return cls(path, {**json.loads(config_path.read_bytes())})
+            return {**json.loads(path.read_bytes())}
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{config_path} cannot be read", cause=str(error)) from error
+            raise CheckpointError(
+                f"{path} cannot be read", cause=str(error), remedy="a new run with another --out"
+            ) from error
 
     @property
     def checkpoints(self) -> Path:
@@ -159,7 +173,11 @@ class RunDirectory:
                 continue
             warning = "; ".join([*failures, f"{path} is used instead"]) if failures else ""
             return FoundCheckpoint(path, checkpoint, warning)
-        raise CheckpointError(f"no checkpoint in {self.path}", cause="; ".join(failures))
+        raise CheckpointError(
+            f"no checkpoint in {self.path}",
+            cause="; ".join(failures),
+            remedy=f"--resume {self.path} begins it anew if it has none; else another run",
+        )
 
     def _named_by_latest(self) -> list[Path]:
         name = ""
@@ -186,12 +204,14 @@ def next_free(root: Path, name: str) -> Path:
 
     It is made here so that no two processes are given the same one.
     """
+    with storage_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
     number = 0
     while True:
         number += 1
         path = root / f"{name}-{number}"
         with storage_errors(path), suppress(FileExistsError):
-            path.mkdir(parents=True)
+            path.mkdir()
             return path
 
 
@@ -215,11 +235,6 @@ def find(path: Path) -> FoundCheckpoint:
     if path.is_dir():
         return RunDirectory.open(path).latest_checkpoint()
     return FoundCheckpoint(path, read(path), "")
-
-
-def resolve(path: Path) -> Path:
-    """Return the file of the checkpoint that ``path``, a run or a checkpoint file, stands for."""
-    return find(path).path
 
 
 def environment() -> dict[str, Any]:

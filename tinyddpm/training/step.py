@@ -21,6 +21,7 @@ from tinyddpm.data.dataset import Dataset
 from tinyddpm.data.pixels import to_unit
 from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.errors import NonFiniteError
+from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
@@ -76,7 +77,8 @@ class Trainer:
         self.times = config.diffusion.build_times()
         host = UNet(config.network, config.seed).parameters.value
         self.network = UNet(config.network, kernels=kernels, values=to_device(host, device))
-        self.replicas = [self.network.replica() for _ in range(workers.threads)]
+        shards = len(shard_slices(config.batch, config.shard))
+        self.replicas = [self.network.replica() for _ in range(min(workers.threads, shards))]
         value = self.network.parameters.value
         self.ema = value.copy()
         self.adam_m = xp_of(value).zeros_like(value)
@@ -148,7 +150,9 @@ class Trainer:
         x0, eps = to_device(x0, self.device), to_device(eps, self.device)
         xt = self.diffusion.q_sample(x0, t, eps)
         labels, masks = self._labels(step, places, indices), DropoutMasks(seed, step, places)
-        output, saved = network.forward(xt, t - 1, labels=labels, masks=masks, prepare=False)
+        output, saved = network.forward(
+            xt, network_time(t), labels=labels, masks=masks, prepare=False
+        )
         objective = self.config.diffusion.objective
         losses, saved_losses = self.diffusion.image_losses(
             output, x0, xt, eps, t, objective=objective
