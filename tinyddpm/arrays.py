@@ -51,7 +51,7 @@ def cuda_obstacle() -> str:
     try:
         import cupy  # noqa: PLC0415  an optional extra, imported only where a GPU is asked for
     except ImportError as error:
-        return f"CuPy is not installed ({error})"
+        return f"CuPy is not installed: {error}"
     except Exception as error:  # a half-broken installation must not stop those who need no GPU
         return f"CuPy cannot be imported: {type(error).__name__}: {error}"
     try:

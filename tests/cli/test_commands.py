@@ -154,7 +154,7 @@ def test_cuda_without_cupy_names_the_way_out(cli, monkeypatch):
     assert 'pip install "tinyddpm[cuda12]"' in err
     code, _, err = cli("train", "--device", "auto", "--train-steps", 1, "--batch", 2)
     assert code == 0
-    assert "device: cpu (CuPy is not installed" in err
+    assert "device: cpu; no GPU: CuPy is not installed" in err
 
 
 def test_an_existing_run_is_not_overwritten(trained, tmp_path):
@@ -264,7 +264,7 @@ def test_classes_are_trained_asked_for_and_guided(cli, tmp_path):
     assert not np.array_equal(images("--class", "7"), images("--class", "7", "--guidance", 3))
     code, _, err = cli("sample", "--class", "cat")
     assert code == 2
-    assert "0, 1, 2, 3" in err
+    assert "one of 0, 1, 2, 3" in err
     assert cli("train", "--resume", "runs/glyphs-1", "--train-steps", 3, "--conditional")[0] == 0
 
 
@@ -308,7 +308,7 @@ def test_what_cannot_be_written_is_said_before_the_work(trained, tmp_path, monke
     code, _, err = trained("sample", "--out", "x.png", "--npz", "x.png")
     assert code == 2
     assert "step" not in err
-    code, _, err = trained("sample", "--steps", 1, "--n", 1, "--out", "x" * 300)
+    code, _, err = trained("sample", "--steps", 1, "--n", 1, "--out", "x" * 300 + ".png")
     assert code == 6
     assert "Traceback" not in err
     assert not list(tmp_path.glob("*.part"))
@@ -326,3 +326,22 @@ def test_data_are_found_again_where_they_were(cli, real_data, monkeypatch):
     monkeypatch.delenv("TINYDDPM_DATA")
     code, _, err = cli("train", "--resume", "run", "--train-steps", 2)
     assert code == 0, err
+
+
+def test_a_preset_for_another_size_is_said_to_be_fitted(cli):
+    code, _, err = cli("train", "--preset", "mnist", "--train-steps", 1, *TINY)
+    assert code == 0
+    assert "preset mnist is made for 28 pixels, and is fitted to 16" in err
+
+
+def test_pictures_are_named_as_what_they_are(trained):
+    code, _, err = trained("sample", "--out", "x.jpg")
+    assert code == 2
+    assert "PNG" in err
+
+
+def test_a_resumed_run_says_where_it_goes_on(trained):
+    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
+    assert code == 0
+    assert "going on from step 2" in err
+    assert "sample it with: tinyddpm sample runs/glyphs-1" in err

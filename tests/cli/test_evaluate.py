@@ -159,7 +159,7 @@ def test_an_impossible_result_is_not_reported(evaluate, monkeypatch):
     [
         (["one"], 2, ["what to measure", "--nll"]),
         (["--nll"], 4, ["no trained run in runs"]),
-        (["nowhere", "--nll"], 4, ["nowhere"]),
+        (["nowhere", "--nll"], 2, ["nowhere"]),
         (["one", "--nll", "--images", 1], 2, ["--images"]),
         (["one", "--nll", "--exact", "--draws", 3], 2, ["--exact", "--draws"]),
         (["one", "--nll", "--plot", "terms.pdf"], 2, [".png or .svg"]),

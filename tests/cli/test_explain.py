@@ -47,7 +47,7 @@ def test_without_a_name_all_are_listed(cli):
     lines = [line for line in out.splitlines() if line[:2].strip().isdigit()]
     assert [line.split()[:2] for line in lines] == [[str(c.number), c.name] for c in CONCEPTS]
     assert all(line.endswith(c.title) for line, c in zip(lines, CONCEPTS, strict=True))
-    assert out.index("stop-gradient") < out.index("beyond the lecture") < out.index("importance")
+    assert out.index("stop-gradient") < out.index("beyond the course") < out.index("importance")
     assert " ok " not in out
 
 

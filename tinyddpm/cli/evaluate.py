@@ -60,7 +60,7 @@ class Request:
     device: str
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Measure a trained network.")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--nll", is_flag=True, help="The likelihood, by its bound, in bits/dim.")
 @click.option(
@@ -73,7 +73,7 @@ class Request:
     "--images",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Of the test set, chosen by the seed.  [default: all]",
+    help="Images of the test set, chosen by the seed.  [default: all]",
 )
 @click.option(
     "--draws",
@@ -82,8 +82,10 @@ class Request:
     help="Times t for each image, besides t = 1 and t = T, which all images get.  "
     f"[default: {DRAWS}]",
 )
-@click.option("--exact", is_flag=True, help="All times for each image.")
-@click.option("--seed", type=seed_type, default=0, help="Of images, times and noise.")
+@click.option(
+    "--exact", is_flag=True, help="All T times for each image: some 60 times as long as 16 draws."
+)
+@click.option("--seed", type=seed_type, default=0, help="Seed of images, times and noise.")
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),

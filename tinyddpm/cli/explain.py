@@ -27,7 +27,7 @@ Examples:
 WIDTH = 88
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Go through the concepts.")
 @click.argument("concept", required=False)
 @click.option("--check", is_flag=True, help="Run the check of every concept; 1 if any fails.")
 @click.option(
@@ -84,7 +84,7 @@ def _list(*, as_json: bool, check: bool) -> None:
 
 
 def _line(concept: Concept, outcome: Check | None) -> str:
-    heading = "\nbeyond the lecture\n" if concept.number == len(LECTURE) + 1 else ""
+    heading = "\nbeyond the course\n" if concept.number == len(LECTURE) + 1 else ""
     verdict = "" if outcome is None else "ok      " if outcome.holds else "FAILED  "
     return f"{heading}{concept.number:2}  {concept.name:20}{verdict}{concept.title}"
 

@@ -139,7 +139,7 @@ def _about_limit(limit: DecoderLimit, reconstruction: Estimate) -> str:
 
 
 def _line(label: str, *columns: str) -> str:
-    return "".join([f"{label:<16}", *(f"{column:>22}" for column in columns)]).rstrip()
+    return "".join([f"{label:<16}", *(f" {column:>23}" for column in columns)]).rstrip()
 
 
 def _plus_minus(value: Estimate, places: int = 5) -> str:

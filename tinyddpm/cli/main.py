@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -37,6 +38,9 @@ for verb in (train, sample, evaluate, explain, gradcheck, verify):
 
 def main() -> None:
     """Run the command line; a user's mistake gives one message and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # no β where a terminal knows none, but no traceback
+            stream.reconfigure(errors="replace")
     try:
         code = commands.main(standalone_mode=False)
     except click.ClickException as error:

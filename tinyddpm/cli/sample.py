@@ -26,7 +26,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Generate images.")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--steps",
@@ -45,7 +45,7 @@ Examples:
     "--class",
     "class_name",
     metavar="NAME",
-    help="Only this class, for a network trained with --conditional.  [default: all in turn]",
+    help="Only this one class, for a network trained with --conditional.  [default: all in turn]",
 )
 @click.option(
     "--guidance",
@@ -55,7 +55,7 @@ Examples:
     help="Weight of classifier-free guidance: ε = (1 + W) ε(class) − W ε(no class).",
 )
 @click.option("--n", type=click.IntRange(min=1), default=64, metavar="N", help="Images.")
-@click.option("--seed", type=seed_type, default=0, help="Of the noise.")
+@click.option("--seed", type=seed_type, default=0, help="Seed of the noise.")
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
@@ -128,6 +128,8 @@ def sample(
 
 def _check_writable(out: Path, npz: Path | None) -> None:
     """Refuse before the work what could not be written after it."""
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"the picture is a PNG, and {out} is not named like one")
     if out == npz:
         raise UsageError(f"the picture and the images cannot both be {out}")
     for path in (out, npz):
@@ -145,6 +147,7 @@ def _labels(
     if class_name is None:
         return None
     if class_name not in class_names:
-        known = ", ".join(class_names) or "none: the network was trained without --conditional"
-        raise UsageError(f"unknown class {class_name!r}", remedy=f"its classes are {known}")
+        known = ", ".join(class_names)
+        remedy = f"one of {known}" if known else "a network trained with --conditional"
+        raise UsageError(f"the network has no class {class_name!r}", remedy=remedy)
     return np.full(n, class_names.index(class_name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -48,7 +49,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Train a network.")
 @click.option("--data", metavar="NAME", help=f"{', '.join(data_sets.LOADERS)}.  [default: glyphs]")
 @click.option(
     "--data-dir",
@@ -61,7 +62,12 @@ Examples:
     metavar="NAME",
     help=f"Network and recipe: {', '.join(PRESETS)}.  [default: the data set's]",
 )
-@click.option("--train-steps", type=int, metavar="N", help="Steps in all.  [default: the preset's]")
+@click.option(
+    "--train-steps",
+    type=int,
+    metavar="N",
+    help="Steps in all, from the beginning.  [default: the preset's]",
+)
 @click.option("--batch", type=int, metavar="N", help="Images per step.  [default: the preset's]")
 @click.option(
     "--shard",
@@ -79,7 +85,7 @@ Examples:
 @click.option(
     "--schedule",
     type=click.Choice(get_args(ScheduleName)),
-    help="Of the noise.  [default: the preset's]",
+    help="How much noise each step adds.  [default: the preset's]",
 )
 @click.option(
     "--diffusion-steps",
@@ -96,7 +102,7 @@ Examples:
 @click.option(
     "--variance",
     type=click.Choice(get_args(Variance)),
-    help="Of the way back.  [default: the preset's]",
+    help="Variance of each step of the way back.  [default: the preset's]",
 )
 @click.option(
     "--objective",
@@ -108,7 +114,7 @@ Examples:
     type=click.Choice(get_args(TimeSampling)),
     help="How t is drawn: evenly, or where the loss is large.  [default: the preset's]",
 )
-@click.option("--seed", type=seed_type, help="Of every random number.  [default: 0]")
+@click.option("--seed", type=seed_type, help="Seed of every random number.  [default: 0]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -162,14 +168,14 @@ def train(
         if checkpoint and checkpoint.step >= config.train_steps:
             say(
                 f"{resume} is at step {checkpoint.step} of {config.train_steps}: nothing to "
-                "do (--train-steps N prolongs it)"
+                "do (--train-steps N, counted from the beginning, prolongs it)"
             )
             return
     else:
         config, dataset = _new_config(given)
         path = out or run_directory.next_free(RUNS, config.data)
         run, checkpoint = RunDirectory.create(path, config.to_json()), None
-    _say_what(config, dataset, execution)
+    _say_what(config, dataset, execution, checkpoint.step if checkpoint else 0)
     _run(config, dataset, run, execution, checkpoint)
 
 
@@ -181,6 +187,9 @@ def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
     where = str(dataset.folder.absolute()) if dataset.folder else ""
     class_names = dataset.class_names if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
+    made_for, size = config.network.image_size, dataset.images.shape[1]
+    if made_for != size:
+        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {size}")
     return fit_to(config, dataset.images.shape, class_names), dataset
 
 
@@ -239,33 +248,35 @@ def _run(
             go_on = f"tinyddpm train --resume {run.path}"
             say(f"saved step {last}; go on with: {go_on}")
             sys.exit(signals.exit_code)
+    say(f"sample it with: tinyddpm sample {run.path}")
     click.echo(run.path)
 
 
 class _SmoothLoss:
-    """A moving average for the eye; the metrics hold every value as it is."""
+    """The mean of the last 50 losses, for the eye; the metrics hold every value as it is."""
 
     def __init__(self) -> None:
-        self._mean: float | None = None
+        self._recent: deque[float] = deque(maxlen=50)
 
     def __call__(self, loss: float) -> float:
-        self._mean = loss if self._mean is None else 0.98 * self._mean + 0.02 * loss
-        return self._mean
+        self._recent.append(loss)
+        return sum(self._recent) / len(self._recent)
 
 
 def _say_device(device: str) -> str:
     resolved = resolve_device(device)
     if device == "auto" and resolved == "cpu":
-        say(f"device: cpu ({cuda_obstacle()})")
+        say(f"device: cpu; no GPU: {cuda_obstacle()}")
     return resolved
 
 
-def _say_what(config: RunConfig, dataset: Dataset, execution: loop.Execution) -> None:
+def _say_what(config: RunConfig, dataset: Dataset, execution: loop.Execution, first: int) -> None:
     parameters = UNet(config.network).parameters.count
     half_life = optim.ema_half_life(config.ema_decay)
     threads = execution.threads or available_cores()
+    going_on = f"going on from step {first:,}: " if first else ""
     say(
-        f"{len(dataset.images):,} images of {config.data}, preset {config.preset}: "
+        f"{going_on}{len(dataset.images):,} images of {config.data}, preset {config.preset}: "
         f"{parameters:,} parameters, {config.train_steps:,} steps of {config.batch} images, "
         f"{threads} threads, seed {config.seed}, "
         f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)"

@@ -19,7 +19,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Test the mathematics by Monte Carlo.")
 @click.option("--seed", type=seed_type, default=0, help="Of the draws, and of the chain tried.")
 @click.option(
     "--samples",
@@ -68,7 +68,9 @@ def verify(seed: int, samples: int, alpha: float, as_json: bool) -> None:  # noq
         click.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:
         verdict = f"{rejected} REJECTED" if rejected else "all hold"
-        click.echo(f"{len(IDENTITIES)} identities, each at p < {share:.1e}: {verdict}")
+        click.echo(
+            f"{len(IDENTITIES)} identities, each rejected only if p < {share:.1e}: {verdict}"
+        )
     if rejected:
         sys.exit(1)
 
@@ -77,7 +79,8 @@ def _line(identity: Identity, outcome: Outcome, *, holds: bool) -> str:
     statistic = f"{outcome.kind} = {outcome.statistic:.3g}"
     bound = f"p {outcome.p_value:.1e}"
     if outcome.tolerance is not None:
-        bound = f"≤ {outcome.tolerance:.1e}"
+        statistic = f"{outcome.kind} = {outcome.statistic:.3e}"
+        bound = f"≤ {outcome.tolerance:.3e}"
     verdict = "holds" if holds else "REJECTED"
     return f"{identity.number:>5}  {identity.name:39}  {statistic:17}  {bound:10}  {verdict}"
 

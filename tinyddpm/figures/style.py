@@ -64,7 +64,7 @@ def panels(columns: int = 1, *, width: float = 4.6, height: float = 3.5) -> tupl
         raise UsageError(
             "this figure is drawn by Matplotlib, which is not installed",
             cause=str(error),
-            remedy='pip install "tinyddpm[plot]"',
+            remedy='pip install "tinyddpm[plot]", or pip install ".[plot]" in its folder',
         ) from error
     figure = Figure(figsize=(columns * width, height), layout="constrained")
     FigureCanvasAgg(figure)

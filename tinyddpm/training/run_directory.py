@@ -232,7 +232,7 @@ def newest(root: Path) -> Path:
 
 def find(path: Path) -> FoundCheckpoint:
     """Return the checkpoint that ``path``, a run or a checkpoint file, stands for."""
-    if path.is_dir():
+    if path.is_dir() or path.suffix != ".npz":
         return RunDirectory.open(path).latest_checkpoint()
     return FoundCheckpoint(path, read(path), "")
 
