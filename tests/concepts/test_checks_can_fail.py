@@ -128,7 +128,7 @@ BUGS = [
         "(xc * xc).mean(axis=1, keepdims=True)",
     ),
     ("attention", scale_shift, "x * (1 + scale[:, None, None])", "x * scale[:, None, None]"),
-    ("training", step, "network.forward(xt, t - 1,", "network.forward(xt, t,"),
+    ("training", step, "xt, network_time(t), labels", "xt, t, labels"),
     (
         "training",
         step,
