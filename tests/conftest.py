@@ -7,11 +7,17 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tinyddpm.blas import one_blas_thread
 
-settings.register_profile("tinyddpm", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile(
+    "tinyddpm",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],  # that is a judgement of the machine
+)
 settings.load_profile("tinyddpm")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
