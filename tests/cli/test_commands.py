@@ -345,3 +345,16 @@ def test_a_resumed_run_says_where_it_goes_on(trained):
     assert code == 0
     assert "going on from step 2" in err
     assert "sample it with: tinyddpm sample runs/glyphs-1" in err
+
+
+def test_the_weight_of_the_bound_is_the_users(cli, tmp_path):
+    def trained_with(weight, name):
+        args = ["--variance", "learned", "--diffusion-steps", 30, "--vlb-weight", weight]
+        code, _, err = cli("train", "--train-steps", 1, *TINY, *args, "--out", name)
+        assert code == 0, err
+        metrics = json.loads((tmp_path / name / "metrics.jsonl").read_text())
+        return metrics["loss"]
+
+    simple, one, two = (trained_with(w, f"w{w}") for w in (0, 1, 2))
+    assert two - simple == pytest.approx(2 * (one - simple), rel=1e-4)
+    assert one > simple

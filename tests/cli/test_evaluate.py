@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from tinyddpm.cli.likelihood_report import comparison_lines
 from tinyddpm.cli.main import commands, main
+from tinyddpm.evaluation.estimate import Estimate
+from tinyddpm.evaluation.ledger import Comparison
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training import run_directory
 
@@ -184,3 +187,12 @@ def test_runs_on_other_data_are_not_compared(evaluate, monkeypatch):
     code, _, err = evaluate("one", "--nll", "--against", "like")
     assert code == 2
     assert "same data" in err
+
+
+def test_what_two_runs_share_is_said_as_it_is():
+    zero = Estimate(0.0, 0.0)
+    same = Comparison(zero, zero, zero)
+    alike, *_ = comparison_lines(same, same, same_times=True)
+    unlike, *_ = comparison_lines(same, same, same_times=False)
+    assert "times and noise" in alike
+    assert "times and noise" not in unlike

@@ -67,7 +67,8 @@ class Request:
     "--against",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Another run, measured on the same images, times and noise; then the difference.",
+    help="Another run, measured on the same images (and, if its chain is as long, the same "
+    "times and noise); then the difference.",
 )
 @click.option(
     "--images",
@@ -83,7 +84,9 @@ class Request:
     f"[default: {DRAWS}]",
 )
 @click.option(
-    "--exact", is_flag=True, help="All T times for each image: some 60 times as long as 16 draws."
+    "--exact",
+    is_flag=True,
+    help="All T times for each image, one noise each: some 60 times as long as 16 draws.",
 )
 @click.option("--seed", type=seed_type, default=0, help="Seed of images, times and noise.")
 @click.option(
@@ -209,7 +212,9 @@ def _as_text(
     for checkpoint in measured:
         lines += [*likelihood_report.table(checkpoint), ""]
     if len(measured) > 1:
-        lines += [*likelihood_report.comparison_lines(*_compared(measured)), ""]
+        one, other = (checkpoint.likelihood.clipped.T for checkpoint in measured)
+        compared = _compared(measured)
+        lines += [*likelihood_report.comparison_lines(*compared, same_times=one == other), ""]
     return lines[:-1]
 
 

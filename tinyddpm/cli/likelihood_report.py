@@ -52,9 +52,12 @@ def table(measured: Measured) -> Iterator[str]:
     yield _about_limit(measured.limit, clipped.reconstruction)
 
 
-def comparison_lines(clipped: Comparison, unclipped: Comparison) -> Iterator[str]:
+def comparison_lines(
+    clipped: Comparison, unclipped: Comparison, *, same_times: bool
+) -> Iterator[str]:
     """Yield the lines of a difference between two checkpoints."""
-    yield "first less second, bits/dim, on the same images, times and noise"
+    shared = "images, times and noise" if same_times else "images (the chains differ in length)"
+    yield f"first less second, bits/dim, on the same {shared}"
     yield _line("", "x0_hat clipped", "not clipped")
     labels = ("L_0", "L_1 .. L_(T-1)", "bound")
     for label, one, other in zip(labels, clipped, unclipped, strict=True):

@@ -20,7 +20,7 @@ from tinyddpm.cli.run_data import data_of
 from tinyddpm.cli.signals import StopSignals
 from tinyddpm.data import Dataset
 from tinyddpm.diffusion.gaussian import Prediction, Variance
-from tinyddpm.diffusion.losses import Objective
+from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective
 from tinyddpm.errors import UsageError
 from tinyddpm.nn.config import PRESETS
 from tinyddpm.nn.unet import UNet
@@ -38,7 +38,7 @@ from tinyddpm.training.config import (
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport
 
-CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "times"}
+CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "vlb_weight", "times"}
 
 
 EXAMPLES = """\b
@@ -108,6 +108,13 @@ Examples:
     "--objective",
     type=click.Choice(get_args(Objective)),
     help="What is minimised.  [default: simple; hybrid for a learned variance]",
+)
+@click.option(
+    "--vlb-weight",
+    type=click.FloatRange(min=0.0),
+    metavar="X",
+    help="λ of the hybrid, in mean square per bit/dim of the bound summed over t.  "
+    f"[default: {VLB_WEIGHT}]",
 )
 @click.option(
     "--times",

@@ -111,20 +111,20 @@ def _table_ddim() -> str:
 def _check_predictions() -> Check:
     schedule = NoiseSchedule.cosine()
     x0, eps = independent.normals(37, 3, 1, 1, 1), independent.normals(38, 3, 1, 1, 1)
-    diffusion, image = GaussianDiffusion(schedule, "v"), GaussianDiffusion(schedule, "x0")
+    diffusion = GaussianDiffusion(schedule, "v")
     ours, others = [], []
     for t in (10, 500, 990):
         v = diffusion.velocity(x0, t, eps)
         xt = diffusion.q_sample(x0, t, eps)
-        ours += [v, diffusion.predict_x0(xt, t, v), image.predict_x0(xt, t, x0)]
+        ours += [v, diffusion.predict_x0(xt, t, v)]
         angle = math.acos(math.sqrt(independent.cosine_alpha_bar(t, 1000)))
         rate = [
             independent.slope(partial(_on_circle, x0=x, eps=e), angle, 1e-3)
             for x, e in zip(x0.ravel().tolist(), eps.ravel().tolist(), strict=True)
         ]
-        others += [np.array(rate), x0.ravel(), x0.ravel()]
+        others += [np.array(rate), x0.ravel()]
     return exactly(
-        "v at t = 10, 500 and 990, and the x_0 that v and x_0 itself stand for",
+        "v at t = 10, 500 and 990, and the x_0 that it stands for",
         np.concatenate([x.ravel() for x in ours]),
         "d/dφ of cos φ x_0 + sin φ ε by differences, φ = arccos √ᾱ_t; and x_0",
         np.concatenate(others),

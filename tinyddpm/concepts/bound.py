@@ -70,7 +70,11 @@ def _table_decoder() -> str:
     flat = decoder.rectangle_log_probability(x0, mean, log_variance)
     bits = np.stack([exact, tanh, flat], axis=1) / -math.log(2)
     rows = [(round(127.5 * (x - x0[0])), *row) for x, row in zip(x0, bits.tolist(), strict=True)]
-    return table(("levels off", "bits, exact", "bits, tanh in float32", "bits, rectangle"), rows)
+    near = table(("levels off", "bits, exact", "bits, tanh in float32", "bits, rectangle"), rows)
+    at = np.zeros(1), np.full(1, 2 * math.log(std))
+    kinds: tuple[decoder.Decoder, ...] = ("tanh", "rectangle")
+    costs = [(kind, float(decoder.decoder_cost(kind, *at)[0])) for kind in kinds]
+    return near + "\n\n" + table(("in place of the exact", "bits/dim more, on average"), costs)
 
 
 def _check_first_variance() -> Check:
@@ -100,6 +104,8 @@ def _table_first_variance() -> str:
     for name, variance in (
         ("β_1", schedule.beta[1]),
         ("β̃_2", schedule.beta_tilde[2]),
+        ("β̃_2, cosine", NoiseSchedule.cosine().beta_tilde[2]),
+        ("β̃_2, log-SNR linear", NoiseSchedule.log_snr_linear(1000).beta_tilde[2]),
         ("10⁻²⁰, as sometimes copied", 1e-20),
     ):
         spread = np.log(np.array([variance]))
@@ -176,8 +182,9 @@ CONCEPTS = (
         title="σ_1, the width of the decoder",
         text="""At t = 1 the posterior variance β̃_1 is 0, which is no width for a density. The
         authors' code takes β̃_2 at t = 1 instead, for both fixed kinds and for the lower end of
-        the learned one: just under one grey level. Code that clips the variance at 10⁻²⁰ pays
-        without limit for any mean that is not exactly right.""",
+        the learned one: with the linear schedule of 1000 steps just under one grey level. Code
+        that clips the variance at 10⁻²⁰ pays without limit for a mean that is not exactly
+        right.""",
         equation="σ_1² = β̃_2 = β_2 (1−ᾱ_1)/(1−ᾱ_2)",
         functions=(GaussianDiffusion.p_mean_variance,),
         check=_check_first_variance,

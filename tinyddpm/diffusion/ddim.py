@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, xp_of
 from tinyddpm.diffusion.lookup import check_images, check_times, per_image
-from tinyddpm.diffusion.sampling import Model, SampleStep
+from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
 from tinyddpm.rng import Stream, normal
@@ -182,10 +182,7 @@ def ddim(  # noqa: PLR0913  the arguments of sample, and eta
         dtype=dtype,
         device=device,
     )
-    for t, x, _ in steps:  # noqa: B007  the last x is the result
-        if progress is not None:
-            progress(t)
-    return x
+    return last_image(steps, progress)
 
 
 def ddim_invert_steps(
@@ -220,7 +217,4 @@ def ddim_invert(
 
     ``progress`` is called after each step with its t, from 1 up to T.
     """
-    for t, x, _ in ddim_invert_steps(diffusion, model, x0):  # noqa: B007  the last x is the result
-        if progress is not None:
-            progress(t)
-    return x
+    return last_image(ddim_invert_steps(diffusion, model, x0), progress)

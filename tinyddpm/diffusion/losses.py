@@ -1,6 +1,7 @@
 """What is minimised, image by image.
 
     L_simple  = mean (prediction − target)²                          Ho et al. 2020, eq. 14
+                (a score: of √(1 − ᾱ_t) times the error, which is the error of ε)
     L_vlb     = T L_{t−1} / (D ln 2)                                 bits/dim
     L_hybrid  = L_simple + λ L_vlb,   λ = 0.001                      Nichol & Dhariwal 2021, eq. 16
 
@@ -13,6 +14,8 @@ In the hybrid the bound teaches the variance alone: its gradient is stopped from
 that of the prediction's channels is the gradient of L_simple, to the bit:
 
     dprediction = dloss · 2 (prediction − target)/D        dv = dloss · λ ∂L_vlb/∂v
+
+(of a score 1 − ᾱ_t times as much).
 """
 
 from __future__ import annotations

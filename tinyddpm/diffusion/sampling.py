@@ -100,7 +100,12 @@ def sample(
         dtype=dtype,
         device=device,
     )
-    for t, x, _ in steps:  # noqa: B007  the last x is the result
+    return last_image(steps, progress)
+
+
+def last_image(steps: Iterator[SampleStep], progress: Callable[[int], None] | None) -> Array:
+    """Walk ``steps`` to their end, telling ``progress`` each t, and return the last x."""
+    for step in steps:
         if progress is not None:
-            progress(t)
-    return x
+            progress(step.t)
+    return step.x

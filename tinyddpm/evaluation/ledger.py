@@ -58,7 +58,11 @@ class Comparison(NamedTuple):
 
 
 def compare(one: BoundDraws, other: BoundDraws) -> Comparison:
-    """Return how two models differ that were measured on the same images and random numbers."""
+    """Return how two models differ that were measured on the same images and random numbers.
+
+    Chains of one length share times and noise, which makes the difference more certain than either;
+    of others only those of t = 1 are shared.
+    """
 
     def denoising(draws: BoundDraws) -> Floats:
         return draws.terms(2, draws.T)

@@ -60,7 +60,7 @@ def noised_strips() -> Image.Image:
 
 
 def reverse_trajectory() -> Image.Image:
-    """Four draws on their way back from noise, and the images foreseen on the way.
+    """Three draws on their way back from noise, and the images foreseen on the way.
 
     The model is the exact one of 200 digits: it foresees the mean of those that x_t may be.
     """

@@ -138,7 +138,7 @@ def posterior_is_a_regression(setting: Setting) -> Iterator[Comparison]:
     "vii",
     "the end is noise",
     "L_T = KL(q(x_T | x_0) ‖ 𝒩(0, I)) = E log q(x_T | x_0)/𝒩(x_T; 0, I), and less than 5·10⁻⁵ nats "
-    "a pixel for linear and cosine schedules of any length",
+    "a pixel for linear and cosine schedules of T ≥ 25",
     prior_term,
     GaussianDiffusion.q_sample,
     NoiseSchedule.linear,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tinyddpm.diffusion.gaussian import GaussianDiffusion, Prediction, Variance
-from tinyddpm.diffusion.losses import Objective, resolve_objective
+from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective, resolve_objective
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler, UniformTimes
 from tinyddpm.errors import CheckpointError, UsageError
@@ -32,6 +32,7 @@ class DiffusionConfig:
         predict: what the network's output stands for.
         variance: of the way back; ``learned`` doubles the network's output channels.
         objective: what is minimised (see ``diffusion.losses``); None follows from the variance.
+        vlb_weight: λ of the hybrid: mean square per bit/dim of the bound summed over t.
         times: how t is drawn, uniformly or by the second moment of the losses at each t.
     """
 
@@ -40,6 +41,7 @@ class DiffusionConfig:
     predict: Prediction = "eps"
     variance: Variance = "beta_tilde"
     objective: Objective | None = None
+    vlb_weight: float = VLB_WEIGHT
     times: TimeSampling = "uniform"
 
     def __post_init__(self) -> None:

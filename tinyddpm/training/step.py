@@ -153,9 +153,9 @@ class Trainer:
         output, saved = network.forward(
             xt, network_time(t), labels=labels, masks=masks, prepare=False
         )
-        objective = self.config.diffusion.objective
+        chain = self.config.diffusion
         losses, saved_losses = self.diffusion.image_losses(
-            output, x0, xt, eps, t, objective=objective
+            output, x0, xt, eps, t, objective=chain.objective, vlb_weight=chain.vlb_weight
         )
         dlosses = to_device(dlosses, self.device)
         network.backward(self.diffusion.image_losses_backward(dlosses, saved_losses), saved)
