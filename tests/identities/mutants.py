@@ -210,6 +210,12 @@ MUTANTS = {
     "xvi": [
         # labmlai/annotated_deep_learning_paper_implementations adds noise at the last step.
         Mutant(sampling, "noise(t) if t > 1 else mean", "noise(t) if t > 0 else mean"),
+        # The same in DDIM, where η² β̃_1 = 0 forgives the step, but not a floor of the variance.
+        Mutant(
+            ddim,
+            "if eta > 0.0 and t > 1:",
+            "variance = variance + 1e-6\n        if eta > 0.0:",
+        ),
     ],
     "xvii": [
         # lucidrains/denoising-diffusion-pytorch and diffusers clip β̃_1 = 0 at 1e-20 instead.
