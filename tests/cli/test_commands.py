@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tinyddpm import data
 from tinyddpm.cli.main import commands, main
+from tinyddpm.training.checkpoint import read, save
 from tinyddpm.training.run_directory import RunDirectory
 
 TINY = ["--batch", "4", "--shard", "2", "--threads", "2", "--device", "cpu"]
@@ -358,3 +360,16 @@ def test_the_weight_of_the_bound_is_the_users(cli, tmp_path):
     simple, one, two = (trained_with(w, f"w{w}") for w in (0, 1, 2))
     assert two - simple == pytest.approx(2 * (one - simple), rel=1e-4)
     assert one > simple
+
+
+def test_a_checkpoint_of_another_network_is_refused_without_a_traceback(trained, tmp_path):
+    path = tmp_path / "runs/glyphs-1/checkpoints/step-00000002.npz"
+    checkpoint = read(path)
+    network = {**checkpoint.config["network"], "channels": [8, 16]}
+    save(
+        tmp_path / "odd.npz", replace(checkpoint, config={**checkpoint.config, "network": network})
+    )
+    code, out, err = trained("sample", "odd.npz", "--steps", 1)
+    assert (code, out) == (4, "")
+    assert "not those of the network" in err
+    assert "Traceback" not in err

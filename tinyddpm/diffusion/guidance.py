@@ -60,6 +60,7 @@ def guided_model(
     both_labels = np.concatenate([labels, np.full_like(labels, null_label)])
 
     def guided(xt: Array, t: IntArray) -> Array:
+        """The two outputs of one doubled batch, put together."""
         if len(xt) != len(labels):
             raise UsageError(
                 "there must be one label for each image",

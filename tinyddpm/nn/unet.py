@@ -193,6 +193,7 @@ class _StageBuilder:
         return Stage(block, AttentionBlock(self.layers, f"{name}.attention", c_out, self.config))
 
     def encoder(self) -> list[EncoderLevel]:
+        """The way down; remembers the width of every skip."""
         levels = []
         for level, width in enumerate(self.config.channels):
             stages = []
@@ -210,12 +211,14 @@ class _StageBuilder:
         return levels
 
     def middle(self) -> list[Stage]:
+        """Two blocks, attention between them."""
         return [
             self.stage("middle.0", self.width, attention=True),
             self.stage("middle.1", self.width, attention=False),
         ]
 
     def decoder(self) -> list[DecoderLevel]:
+        """The way up; takes the skips in reverse."""
         levels = []
         for level, width in reversed(list(enumerate(self.config.channels))):
             stages = []

@@ -29,6 +29,9 @@ from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
 
+_FOREIGN = "the checkpoint's parameters are not those of the network that its config describes"
+_OTHER_CHECKPOINT = "a checkpoint that this program wrote as a whole"
+
 
 @final
 class Denoiser:
@@ -185,8 +188,12 @@ def from_checkpoint(
     """
     values = {"ema": checkpoint.ema, "raw": checkpoint.value}[weights]
     config = RunConfig.from_json(checkpoint.config)
-    check_parameters(UNet(config.network, values=values), checkpoint)
-    return TrainedModel(config, values, checkpoint.step, device=device)
+    try:
+        model = TrainedModel(config, values, checkpoint.step, device=device)
+    except ValueError as error:  # the flat values do not even have the network's size
+        raise CheckpointError(_FOREIGN, cause=str(error), remedy=_OTHER_CHECKPOINT) from error
+    check_parameters(model.network, checkpoint)
+    return model
 
 
 def check_parameters(network: UNet, checkpoint: Checkpoint) -> None:
@@ -196,4 +203,4 @@ def check_parameters(network: UNet, checkpoint: Checkpoint) -> None:
         CheckpointError: they are not.
     """
     if [(p.name, p.shape) for p in network.parameters] != checkpoint.parameters:
-        raise CheckpointError("the checkpoint's parameters are not those of its network")
+        raise CheckpointError(_FOREIGN, remedy=_OTHER_CHECKPOINT)
