@@ -24,6 +24,7 @@ from tinyddpm.ops.silu import silu, silu_backward
 from tinyddpm.ops.softmax import softmax, softmax_backward
 from tinyddpm.ops.time_embedding import EmbeddingOrder, time_embedding, time_embedding_backward
 from tinyddpm.ops.upsample import upsample, upsample_backward
+from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
 Draw = Callable[..., Array]
 
@@ -52,6 +53,8 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
         inputs = draw((2, 6, 8, 3)), draw((size, size, 3, 4)), draw(4)
         forward = partial(conv2d, stride=stride, pad=pad)
         yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
+    inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
+    yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
 
 
 def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:

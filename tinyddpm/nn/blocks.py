@@ -134,13 +134,12 @@ class Upsample:
     """Double the image: nearest neighbour, then a 3×3 convolution."""
 
     def __init__(self, build: Builder, name: str, channels: int) -> None:
-        self.kernels = build.kernels
-        self.conv = Conv2d(build, name, channels, channels)
+        self.conv = Conv2d(build, name, channels, channels, upsample=True)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Map (N, H, W, C) to (N, 2H, 2W, C)."""
-        return self.conv.forward(self.kernels.upsample(x))
+        return self.conv.forward(x)
 
     def backward(self, dy: Array, saved: Any) -> Array:
         """Return ``dx``."""
-        return self.kernels.upsample_backward(self.conv.backward(dy, saved))
+        return self.conv.backward(dy, saved)

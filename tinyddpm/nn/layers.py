@@ -6,6 +6,7 @@ that runs can be compared with the published ones.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, final
 
 from tinyddpm.arrays import Array
@@ -47,7 +48,10 @@ class Linear:
 
 @final
 class Conv2d:
-    """A convolution with a ``size`` × ``size`` kernel; ``zero`` starts it at zero."""
+    """A convolution with a ``size`` × ``size`` kernel; ``zero`` starts it at zero.
+
+    With ``upsample`` the image is doubled first; size, stride and padding are then 3, 1 and (1, 1).
+    """
 
     def __init__(
         self,
@@ -59,29 +63,34 @@ class Conv2d:
         size: int = 3,
         stride: int = 1,
         pad: tuple[int, int] = (1, 1),
+        upsample: bool = False,
         zero: bool = False,
     ) -> None:
         bound = 0.0 if zero else (size * size * c_in) ** -0.5
-        self.kernels, self.stride, self.pad = build.kernels, stride, pad
+        kernels = build.kernels
+        if upsample:
+            self.op, self.op_backward = kernels.upsample_conv2d, kernels.upsample_conv2d_backward
+        else:
+            self.op = partial(kernels.conv2d, stride=stride, pad=pad)
+            self.op_backward = kernels.conv2d_backward
         self.weight = build.parameters.add(
             Parameter(
                 f"{name}.weight",
                 (size, size, c_in, c_out),
                 bound=bound,
-                prepare=build.kernels.prepare_conv2d,
+                prepare=kernels.prepare_conv2d,
             )
         )
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Map (N, H, W, C_in) to (N, H_out, W_out, C_out)."""
-        weight, bias = self.weight.prepared, self.bias.value
-        return self.kernels.conv2d(x, weight, bias, stride=self.stride, pad=self.pad)
+        return self.op(x, self.weight.prepared, self.bias.value)
 
     def backward(self, dy: Array, saved: Any) -> Array:
         """Return ``dx``."""
         dx: Array
-        dx, dweight, dbias = self.kernels.conv2d_backward(dy, saved)
+        dx, dweight, dbias = self.op_backward(dy, saved)
         self.weight.grad += dweight
         self.bias.grad += dbias
         return dx

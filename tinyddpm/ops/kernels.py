@@ -23,7 +23,7 @@ from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
 from tinyddpm.ops.silu import silu, silu_backward
-from tinyddpm.ops.upsample import upsample, upsample_backward
+from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[[Array, Any], Any]
@@ -39,6 +39,8 @@ class Kernels:
     prepare_conv2d: Callable[[Array], Any]
     conv2d: Forward
     conv2d_backward: Backward
+    upsample_conv2d: Forward
+    upsample_conv2d_backward: Backward
     group_norm: Forward
     group_norm_backward: Backward
     group_norm_silu: Forward
@@ -47,8 +49,6 @@ class Kernels:
     silu_backward: Backward
     attention: Forward
     attention_backward: Backward
-    upsample: Callable[[Array], Array]
-    upsample_backward: Callable[[Array], Array]
 
 
 reference = Kernels(
@@ -58,6 +58,8 @@ reference = Kernels(
     prepare_conv2d=lambda weight: weight,
     conv2d=conv2d,
     conv2d_backward=conv2d_backward,
+    upsample_conv2d=upsample_conv2d,
+    upsample_conv2d_backward=upsample_conv2d_backward,
     group_norm=group_norm,
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
@@ -66,6 +68,4 @@ reference = Kernels(
     silu_backward=silu_backward,
     attention=attention,
     attention_backward=attention_backward,
-    upsample=upsample,
-    upsample_backward=upsample_backward,
 )

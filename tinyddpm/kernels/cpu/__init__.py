@@ -1,7 +1,13 @@
 """The ``cpu`` table: NumPy twins that make few passes over memory and long matrix products."""
 
 from tinyddpm.kernels.cpu.attention import attention, attention_backward
-from tinyddpm.kernels.cpu.conv2d import PreparedWeight, conv2d, conv2d_backward
+from tinyddpm.kernels.cpu.conv2d import (
+    PreparedWeight,
+    conv2d,
+    conv2d_backward,
+    upsample_conv2d,
+    upsample_conv2d_backward,
+)
 from tinyddpm.kernels.cpu.norm import (
     group_norm,
     group_norm_backward,
@@ -11,7 +17,6 @@ from tinyddpm.kernels.cpu.norm import (
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.ops.linear import linear, linear_backward
 from tinyddpm.ops.silu import silu, silu_backward
-from tinyddpm.ops.upsample import upsample, upsample_backward
 
 cpu = Kernels(
     name="cpu",
@@ -20,6 +25,8 @@ cpu = Kernels(
     prepare_conv2d=PreparedWeight,
     conv2d=conv2d,
     conv2d_backward=conv2d_backward,
+    upsample_conv2d=upsample_conv2d,
+    upsample_conv2d_backward=upsample_conv2d_backward,
     group_norm=group_norm,
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
@@ -28,6 +35,4 @@ cpu = Kernels(
     silu_backward=silu_backward,
     attention=attention,
     attention_backward=attention_backward,
-    upsample=upsample,
-    upsample_backward=upsample_backward,
 )

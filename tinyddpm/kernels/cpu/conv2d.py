@@ -24,6 +24,7 @@ from tinyddpm.kernels.cpu.winograd import (
     winograd,
     winograd_backward,
 )
+from tinyddpm.ops.upsample import upsample, upsample_backward
 
 
 @final
@@ -73,6 +74,17 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
     if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
         return im2col_same_backward(dy, x, weight.reversed, pad)
     return im2col_backward(dy, x, weight.weight, stride, pad)
+
+
+def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
+    """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
+    return conv2d(upsample(x), weight, bias)
+
+
+def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
+    doubled, dweight, dbias = conv2d_backward(dy, saved)
+    return upsample_backward(doubled), dweight, dbias
 
 
 def _winograd_pays(saved: Conv2dSaved) -> bool:
