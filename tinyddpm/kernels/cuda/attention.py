@@ -1,0 +1,104 @@
+"""Self-attention on a GPU: twin of ``ops.attention``. The way is told in ``attention.cu``."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.runtime import Function, Precision, Runtime, blocks, contiguous
+from tinyddpm.ops.attention import QkvOrder
+
+_TILE, _THREADS = 64, 128
+WIDTHS = (8, 32, 64, 256)  # how many columns of a head a block may take
+
+
+class AttentionSaved(NamedTuple):
+    """The input and the output themselves, and N·A·L logarithms."""
+
+    qkv: Array  # (N, L, 3C)
+    y: Array  # (N, L, C)
+    lse: Array  # (N, A, L), to base 2
+    qkv_order: QkvOrder
+
+
+class _Shape(NamedTuple):
+    """What every kernel is told, in its order."""
+
+    tokens: int
+    heads: int
+    width: int
+    part: int  # from q to k to v in a token's 3C numbers
+    head: int  # from head to head
+
+
+@final
+class Attention:
+    """The kernels of one runtime. In ``fp32`` products are those of float32, else of TF32."""
+
+    def __init__(self, runtime: Runtime, precision: Precision) -> None:
+        self._runtime, self._tensor = runtime, int(precision != "fp32")
+
+    def forward(
+        self, qkv: Array, *, heads: int, qkv_order: QkvOrder = "qkv first"
+    ) -> tuple[Array, AttentionSaved]:
+        """Attend within each image: ``qkv`` (N, L, 3C) to (N, L, C).
+
+        Raises:
+            ValueError: ``heads`` does not divide C.
+        """
+        n, tokens, triple = qkv.shape
+        if triple % (3 * heads):
+            raise ValueError(f"heads must divide the channels: got C={triple / 3:g}, heads={heads}")
+        qkv, empty = contiguous(qkv), self._runtime.empty
+        y, lse = empty((n, tokens, triple // 3)), empty((n, heads, tokens))
+        shape = _shape(qkv, heads, qkv_order)
+        self._launch("forward", qkv, y, lse, shape=shape, scales=(_score_scale(shape),))
+        return y, AttentionSaved(qkv, y, lse, qkv_order)
+
+    def backward(self, dy: Array, saved: AttentionSaved) -> Array:
+        """Return ``dqkv`` (N, L, 3C) for ``dy`` (N, L, C)."""
+        qkv, y, lse, qkv_order = saved
+        dy = contiguous(dy)
+        shape = _shape(qkv, lse.shape[1], qkv_order)
+        delta, dqkv = self._runtime.empty(lse.shape), self._runtime.empty(qkv.shape)
+        self._row_products(dy, y, delta, shape)
+        scales = (_score_scale(shape), shape.width**-0.5)
+        for name in ("backward_q", "backward_k", "backward_v"):
+            self._launch(name, qkv, dy, lse, delta, dqkv, shape=shape, scales=scales)
+        return dqkv
+
+    def _launch(self, name: str, *arrays: Array, shape: _Shape, scales: tuple[float, ...]) -> None:
+        """A kernel with a block for each tile of tokens (and part of a wide head), head, image."""
+        cut = _cut(shape.width)
+        grid = (blocks(shape.tokens, _TILE) * blocks(shape.width, cut), shape.heads, len(arrays[0]))
+        function = self._function(name, cut)
+        self._runtime.launch(function, grid, (_THREADS,), (*arrays, *shape, *scales))
+
+    def _row_products(self, dy: Array, y: Array, delta: Array, shape: _Shape) -> None:
+        grid = (blocks(delta.size, _THREADS // 32),)
+        args = (dy, y, delta, shape.tokens, shape.heads, shape.width, delta.size)
+        self._runtime.launch(self._function("row_products", WIDTHS[0]), grid, (_THREADS,), args)
+
+    def _function(self, name: str, width: int) -> Function:
+        return self._runtime.function(
+            "attention.cu", name, {"WIDTH": width, "TENSOR": self._tensor}
+        )
+
+
+def _cut(width: int) -> int:
+    """The columns that a block takes of a head of ``width``."""
+    return next((cut for cut in WIDTHS if width <= cut), WIDTHS[-1])
+
+
+def _shape(qkv: Array, heads: int, qkv_order: QkvOrder) -> _Shape:
+    _, tokens, triple = qkv.shape
+    width = triple // (3 * heads)
+    if qkv_order == "qkv first":
+        return _Shape(tokens, heads, width, part=heads * width, head=width)
+    return _Shape(tokens, heads, width, part=width, head=3 * width)
+
+
+def _score_scale(shape: _Shape) -> float:
+    """1/√D, and log₂ e because the kernels take powers of two."""
+    return math.log2(math.e) * shape.width**-0.5

@@ -1,0 +1,282 @@
+// Convolution, its transpose and its weight gradient as products of matrices that are gathered while
+// they are multiplied, on tensor cores. OPERAND is bf16, or float rounded to tf32; products are added
+// up in float32. MULTIPLY is mma_bf16 or mma_tf32.
+//
+//     convolve          y[m, n]  = bias[n] + sum_k A[m, k] B[n, k]    m: pixel of y, k: (tap, channel)
+//                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
+//     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
+//                       A = the source pixel that k meets at the tap, B = dy
+//
+// A block makes TILE_M × TILE_N values of the result, its WARPS_M × WARPS_N warps equal parts of it.
+// K goes by in chunks, of two mma deep, through a ring of STAGES buffers: while one is multiplied,
+// the next STAGES - 1 are on their way. Everything is copied in pieces of 16 bytes, and what lies
+// outside (padding, past the end of K or of a row) is a piece of zeros, so that the product needs no
+// conditions. Channels of operands are multiples of a piece (see operands.cu).
+#include "prims.cuh"
+#include "gather.cuh"
+
+constexpr int THREADS = 32 * WARPS_M * WARPS_N;
+constexpr int WARP_M = TILE_M / WARPS_M, WARP_N = TILE_N / WARPS_N;
+constexpr int PIECE = 16 / sizeof(OPERAND);     // elements
+constexpr int MMA_K = 32 / sizeof(OPERAND);     // 16 or 8
+constexpr int CHUNK_K = 2 * MMA_K;              // 64 bytes
+constexpr int CHUNK_PIECES = CHUNK_K / PIECE;   // 4
+constexpr int COPIES_M = TILE_M * CHUNK_PIECES / THREADS; // pieces that a thread copies, a chunk
+constexpr int COPIES_N = TILE_N * CHUNK_PIECES / THREADS;
+static_assert(COPIES_M * THREADS == TILE_M * CHUNK_PIECES, "threads must share the copies of A");
+static_assert(COPIES_N * THREADS == TILE_N * CHUNK_PIECES, "threads must share the copies of B");
+static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "a warp's part is made of mma tiles");
+
+// A warp's part of the result, as mma_* holds it.
+struct Sums {
+  float at[WARP_M / 16][WARP_N / 8][4];
+};
+
+// What one mma step needs of A and B.
+struct Factors {
+  unsigned a[WARP_M / 16][4], b[WARP_N / 16][4]; // of B, two mma to a row
+};
+
+// Where the warp's part begins in the block's.
+__device__ __forceinline__ int warp_m() { return threadIdx.x / 32 % WARPS_M * WARP_M; }
+__device__ __forceinline__ int warp_n() { return threadIdx.x / 32 / WARPS_M * WARP_N; }
+
+__device__ __forceinline__ void multiply(Sums& sums, const Factors& f) {
+#pragma unroll
+  for (int i = 0; i < WARP_M / 16; i++)
+#pragma unroll
+    for (int j = 0; j < WARP_N / 8; j++) MULTIPLY(sums.at[i][j], f.a[i], f.b[j / 2] + j % 2 * 2);
+}
+
+// copy(chunk, buffer) starts a thread's copies, in the order of the chunks; add(buffer) multiplies.
+template <class Copy, class Add>
+__device__ __forceinline__ void for_each_chunk(int chunks, Copy copy, Add add) {
+  for (int chunk = 0; chunk < STAGES - 1; chunk++) {
+    if (chunk < chunks) copy(chunk, chunk);
+    copy_commit();
+  }
+  for (int chunk = 0; chunk < chunks; chunk++) {
+    copy_wait<STAGES - 2>(); // this thread's part of `chunk` is there
+    __syncthreads();         // everyone's is, and everyone has done with the buffer filled next
+    int next = chunk + STAGES - 1;
+    if (next < chunks) copy(next, next % STAGES);
+    copy_commit(); // also if empty: copy_wait counts
+    add(chunk % STAGES);
+  }
+}
+
+// visit(row, column, value at column, value at column + 1) for all that the thread holds.
+template <class Visit> __device__ __forceinline__ void for_each_pair(const Sums& sums, Visit visit) {
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < WARP_M / 16; i++)
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+      for (int j = 0; j < WARP_N / 8; j++) {
+        const float* at = sums.at[i][j] + 2 * half;
+        visit(warp_m() + 16 * i + 8 * half + lane / 4, warp_n() + 8 * j + lane % 4 * 2, at[0], at[1]);
+      }
+}
+
+// Writes one or two values of a row that has `columns`.
+__device__ __forceinline__ void store_pair(float* row, int column, int columns, float v0, float v1) {
+  if (columns % 2 == 0 && column < columns) {
+    *(float2*)(row + column) = make_float2(v0, v1);
+  } else {
+    if (column < columns) row[column] = v0;
+    if (column + 1 < columns) row[column + 1] = v1;
+  }
+}
+
+// ---- convolve: in shared memory, a row of A or B is the chunk's K for one m or n. The pitch sends
+// the eight rows that a matrix is loaded from to different banks.
+
+constexpr int PITCH = 64 + 16;
+
+__device__ __forceinline__ void load_rows(Factors& f, const unsigned char* a, const unsigned char* b,
+                                          int step) {
+  int lane = threadIdx.x % 32;
+  const unsigned char* row_a = a + (warp_m() + lane % 16) * PITCH + 32 * step + lane / 16 * 16;
+#pragma unroll
+  for (int i = 0; i < WARP_M / 16; i++) load_matrices(f.a[i], row_a + 16 * i * PITCH);
+  const unsigned char* row_b =
+      b + (warp_n() + lane / 16 * 8 + lane % 8) * PITCH + 32 * step + lane / 8 % 2 * 16;
+#pragma unroll
+  for (int j = 0; j < WARP_N / 16; j++) load_matrices(f.b[j], row_b + 16 * j * PITCH);
+}
+
+// Where in K a thread's piece is: K runs over the channels of a tap, then over the taps of a row.
+struct Place {
+  int channel, tx, ty;
+};
+
+__device__ __forceinline__ void advance(Place& k, int channels, int c_in, int taps_x) {
+  for (k.channel += channels; k.channel >= c_in; k.channel -= c_in)
+    if (++k.tx == taps_x) {
+      k.tx = 0;
+      k.ty++;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias, float* ALIGNED y,
+         int transpose, int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out,
+         int kh, int kw, int stride, int before) {
+  DYNAMIC_SHARED(shared);
+  Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
+              axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
+              images, in_h, in_w};
+  int tiles_n = (c_out + TILE_N - 1) / TILE_N;
+  int m0 = blockIdx.x / tiles_n * TILE_M, n0 = blockIdx.x % tiles_n * TILE_N;
+  if (m0 >= results(g)) return; // a smaller phase than the first
+
+  constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once
+  int row = threadIdx.x / CHUNK_PIECES, piece = threadIdx.x % CHUNK_PIECES;
+  Result rows[COPIES_M];
+#pragma unroll
+  for (int i = 0; i < COPIES_M; i++) rows[i] = result(g, m0 + row + ROWS * i);
+  Place k = {0, 0, 0};
+  advance(k, piece * PIECE, c_in, g.x.taps);
+
+  auto copy = [&](int, int buffer) {
+    unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH + row * PITCH + piece * 16;
+    unsigned char* b = a + TILE_M * PITCH;
+    bool in_k = k.ty < g.y.taps;
+#pragma unroll
+    for (int i = 0; i < COPIES_M; i++) {
+      int pixel = in_k ? source_pixel(g, rows[i], k.ty, k.tx) : -1;
+      const OPERAND* from = x + (pixel < 0 ? 0 : (size_t)pixel * c_in + k.channel);
+      copy_async_16(a + ROWS * i * PITCH, from, pixel < 0 ? 0 : 16);
+    }
+    int tap = (g.y.tap + g.y.tap_step * k.ty) * kw + g.x.tap + g.x.tap_step * k.tx;
+#pragma unroll
+    for (int i = 0; i < COPIES_N; i++) {
+      int n = n0 + row + ROWS * i;
+      bool inside = in_k && n < c_out;
+      const OPERAND* from = weight + (inside ? ((size_t)n * kh * kw + tap) * c_in + k.channel : 0);
+      copy_async_16(b + ROWS * i * PITCH, from, inside ? 16 : 0);
+    }
+    advance(k, CHUNK_K, c_in, g.x.taps);
+  };
+
+  Sums sums = {};
+  auto add = [&](int buffer) {
+    const unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH;
+    Factors f;
+#pragma unroll
+    for (int step = 0; step < 2; step++) {
+      load_rows(f, a, a + TILE_M * PITCH, step);
+      multiply(sums, f);
+    }
+  };
+  for_each_chunk((g.y.taps * g.x.taps * c_in + CHUNK_K - 1) / CHUNK_K, copy, add);
+
+  for_each_pair(sums, [&](int m, int n, float v0, float v1) {
+    Result r = result(g, m0 + m);
+    n += n0;
+    if (r.image >= images || n >= c_out) return;
+    if (bias) v0 += bias[n], v1 += n + 1 < c_out ? bias[n + 1] : 0.0f;
+    store_pair(y + (size_t)result_pixel(g, r, out_h, out_w) * c_out, n, c_out, v0, v1);
+  });
+}
+
+// ---- weight_gradient: in shared memory, a row of A or B is one k with the tile's m or n. The
+// pitches keep apart what is loaded at once: eight rows of 16 bytes, or four of 32.
+
+constexpr int PITCH_A = TILE_M * sizeof(OPERAND) + 8 * sizeof(OPERAND);
+constexpr int PITCH_B = TILE_N * sizeof(OPERAND) + 8 * sizeof(OPERAND);
+constexpr int GRADIENT_BUFFER = CHUNK_K * (PITCH_A + PITCH_B);
+
+__device__ __forceinline__ const OPERAND* element(const unsigned char* at, int pitch, int k, int m) {
+  return (const OPERAND*)(at + k * pitch) + m;
+}
+
+__device__ __forceinline__ void load_columns(Factors& f, const unsigned char* a,
+                                             const unsigned char* b, int step) {
+  int lane = threadIdx.x % 32, k = step * MMA_K;
+  if constexpr (sizeof(OPERAND) == 2) {
+    const OPERAND* row_a =
+        element(a, PITCH_A, k + lane / 16 * 8 + lane % 8, warp_m() + lane / 8 % 2 * 8);
+    const OPERAND* row_b =
+        element(b, PITCH_B, k + lane / 8 % 2 * 8 + lane % 8, warp_n() + lane / 16 * 8);
+#pragma unroll
+    for (int i = 0; i < WARP_M / 16; i++) load_matrices_transposed(f.a[i], row_a + 16 * i);
+#pragma unroll
+    for (int j = 0; j < WARP_N / 16; j++) load_matrices_transposed(f.b[j], row_b + 16 * j);
+  } else {
+    const OPERAND* at_a = element(a, PITCH_A, k + lane % 4, warp_m() + lane / 4);
+    const OPERAND* at_b = element(b, PITCH_B, k + lane % 4, warp_n() + lane / 4);
+#pragma unroll
+    for (int i = 0; i < WARP_M / 16; i++)
+#pragma unroll
+      for (int q = 0; q < 4; q++)
+        f.a[i][q] = __float_as_uint(at_a[q / 2 * 4 * (PITCH_A / 4) + 16 * i + q % 2 * 8]);
+#pragma unroll
+    for (int j = 0; j < WARP_N / 16; j++)
+#pragma unroll
+      for (int q = 0; q < 4; q++)
+        f.b[j][q] = __float_as_uint(at_b[q % 2 * 4 * (PITCH_B / 4) + 16 * j + q / 2 * 8]);
+  }
+}
+
+// Block z adds up its share of the pixels into partial[z], (kh, kw, channels_in, channels_out), of
+// which x and dy have c_in and c_out with their padding.
+extern "C" __global__ void __launch_bounds__(THREADS)
+weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIGNED partial, int images,
+                int in_h, int in_w, int c_in, int channels_in, int out_h, int out_w, int c_out,
+                int channels_out, int kh, int kw, int stride, int before) {
+  DYNAMIC_SHARED(shared);
+  Gather g = {axis_of(false, out_h, kh, stride, before, 0), axis_of(false, out_w, kw, stride, before, 0),
+              images, in_h, in_w};
+  int tiles_n = (c_out + TILE_N - 1) / TILE_N;
+  int m0 = blockIdx.x / tiles_n * TILE_M, n0 = blockIdx.x % tiles_n * TILE_N;
+  int chunks = (results(g) + CHUNK_K - 1) / CHUNK_K, share = (chunks + gridDim.z - 1) / gridDim.z;
+  int first = min((int)blockIdx.z * share, chunks), last = min(first + share, chunks);
+
+  constexpr int PIECES_M = TILE_M / PIECE, PIECES_N = TILE_N / PIECE;
+  constexpr int ROWS_M = THREADS / PIECES_M, ROWS_N = THREADS / PIECES_N; // copied at once
+  int row_m = threadIdx.x / PIECES_M, m = threadIdx.x % PIECES_M * PIECE;
+  int row_n = threadIdx.x / PIECES_N, n = threadIdx.x % PIECES_N * PIECE;
+  int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in;
+
+  auto copy = [&](int chunk, int buffer) {
+    unsigned char* a = shared + buffer * GRADIENT_BUFFER;
+    unsigned char* b = a + CHUNK_K * PITCH_A;
+    int k0 = (first + chunk) * CHUNK_K;
+#pragma unroll
+    for (int i = 0; i < COPIES_M; i++) {
+      int row = row_m + ROWS_M * i;
+      int pixel = tap < kh * kw ? source_pixel(g, result(g, k0 + row), tap / kw, tap % kw) : -1;
+      const OPERAND* from = x + (pixel < 0 ? 0 : (size_t)pixel * c_in + channel);
+      copy_async_16(a + row * PITCH_A + m * sizeof(OPERAND), from, pixel < 0 ? 0 : 16);
+    }
+#pragma unroll
+    for (int i = 0; i < COPIES_N; i++) {
+      int row = row_n + ROWS_N * i;
+      bool inside = k0 + row < results(g) && n0 + n < c_out;
+      const OPERAND* from = dy + (inside ? (size_t)(k0 + row) * c_out + n0 + n : 0);
+      copy_async_16(b + row * PITCH_B + n * sizeof(OPERAND), from, inside ? 16 : 0);
+    }
+  };
+
+  Sums sums = {};
+  auto add = [&](int buffer) {
+    const unsigned char* a = shared + buffer * GRADIENT_BUFFER;
+    Factors f;
+#pragma unroll
+    for (int step = 0; step < 2; step++) {
+      load_columns(f, a, a + CHUNK_K * PITCH_A, step);
+      multiply(sums, f);
+    }
+  };
+  for_each_chunk(last - first, copy, add);
+
+  float* mine = partial + (size_t)blockIdx.z * kh * kw * channels_in * channels_out;
+  for_each_pair(sums, [&](int m, int n, float v0, float v1) {
+    int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in;
+    if (tap >= kh * kw || channel >= channels_in) return;
+    size_t row = (size_t)tap * channels_in + channel;
+    store_pair(mine + row * channels_out, n0 + n, channels_out, v0, v1);
+  });
+}

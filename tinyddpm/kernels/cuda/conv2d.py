@@ -1,0 +1,106 @@
+"""Convolution, and doubling followed by convolution, on a GPU: twins of ``ops.conv2d`` and
+``ops.upsample_conv2d``.
+
+    y = convolve(x, weight) + bias        dx = transpose of convolve(dy, weight)
+
+Doubling followed by a 3×3 convolution is itself the transpose of one: of stride 2 by 4×4, whose
+weight is the 3×3 reversed, repeated in a 2×2 square and added up where it overlaps. A pixel meets
+two of the four taps along an axis, so that 4 products take the place of 9, and no doubled image is
+made. Forward and backward change places:
+
+    y = transpose of convolve(x, folded) + bias        dx = convolve(dy, folded)
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
+from tinyddpm.kernels.cuda.products import Geometry, Products
+from tinyddpm.kernels.cuda.runtime import Precision, Runtime
+
+
+@final
+class PreparedWeight:
+    """A convolution's weight, and the forms of it that are made when first asked for and kept."""
+
+    def __init__(self, weight: Array, operands: Operands) -> None:
+        self._weight, self._operands = weight, operands
+        self.kernel: tuple[int, int] = weight.shape[:2]
+
+    @cached_property
+    def plain(self) -> Weights:
+        """For a convolution."""
+        return self._operands.weights(self._weight)
+
+    @cached_property
+    def folded(self) -> Weights:
+        """For doubling and convolution in one."""
+        return self._operands.doubling_weights(self._weight)
+
+
+class Conv2dSaved(NamedTuple):
+    """The input as an operand: in bf16, half its bytes."""
+
+    x: Operand  # (N, H, W, C_in)
+    weight: PreparedWeight
+    geometry: Geometry
+
+
+@final
+class Convolutions:
+    """The kernels of one runtime, in one precision."""
+
+    def __init__(self, runtime: Runtime, precision: Precision) -> None:
+        self._operands = Operands(runtime, precision)
+        self._products = Products(runtime, precision)
+
+    def prepare(self, weight: Array) -> PreparedWeight:
+        """Take a weight (kh, kw, C_in, C_out) whose values stay as they are for a while."""
+        return PreparedWeight(weight, self._operands)
+
+    def forward(
+        self,
+        x: Array,
+        weight: PreparedWeight,
+        bias: Array,
+        *,
+        stride: int = 1,
+        pad: tuple[int, int] = (1, 1),
+    ) -> tuple[Array, Conv2dSaved]:
+        """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
+        source = x.shape[1:3]
+        (height, width), (kh, kw), around = source, weight.kernel, sum(pad)
+        result = (height + around - kh) // stride + 1, (width + around - kw) // stride + 1
+        geometry = Geometry(weight.kernel, stride, pad[0], source, result)
+        operand = self._operands.image(x)
+        y = self._products.convolve(operand, weight.plain.by_out, bias, geometry)
+        return y, Conv2dSaved(operand, weight, geometry)
+
+    def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+        x, weight, geometry = saved
+        operand, dbias = self._operands.image_and_sums(dy)
+        rows = weight.plain.by_in
+        dx = self._products.convolve(operand, rows, None, geometry, transpose=True)
+        return dx, self._products.weight_gradient(x, operand, geometry), dbias
+
+    def upsample_forward(
+        self, x: Array, weight: PreparedWeight, bias: Array
+    ) -> tuple[Array, Conv2dSaved]:
+        """Double ``x`` (N, H, W, C_in), then convolve with ``weight`` (3, 3, C_in, C_out)."""
+        height, width = x.shape[1:3]
+        geometry = Geometry((4, 4), 2, 1, (2 * height, 2 * width), (height, width))
+        operand, rows = self._operands.image(x), weight.folded.by_out
+        y = self._products.convolve(operand, rows, bias, geometry, transpose=True)
+        return y, Conv2dSaved(operand, weight, geometry)
+
+    def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
+        x, weight, geometry = saved
+        operand, dbias = self._operands.image_and_sums(dy)
+        dx = self._products.convolve(operand, weight.folded.by_in, None, geometry)
+        dfolded = self._products.weight_gradient(operand, x, geometry)
+        return dx, self._operands.unfolded(dfolded), dbias

@@ -1,0 +1,132 @@
+"""The runtime on a real GPU, through CuPy.
+
+Everything goes to one stream, in order. A recorded piece of work becomes a CUDA graph: it is done
+once, so that every kernel is compiled and loaded, and then once more while the stream writes down
+its launches instead of carrying them out. Its temporary arrays come from a memory pool of its own,
+which lives as long as the graph: what is freed during the recording is used again only by later
+launches of the same graph, and by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm.arrays import Array
+from tinyddpm.errors import DeviceError
+from tinyddpm.kernels.cuda.runtime import (
+    Argument,
+    Dim3,
+    Function,
+    check_launch,
+    exact_arguments,
+)
+from tinyddpm.kernels.cuda.source import Defines, signatures, source
+
+_SHARED_WITHOUT_ASKING = 48 * 1024
+_NULL = np.uint64(0)
+
+
+@final
+class CupyRuntime:
+    """A ``Runtime`` on the current CUDA device; its stream becomes the thread's current one."""
+
+    def __init__(self) -> None:
+        import cupy  # noqa: PLC0415  an optional extra
+
+        self._cupy = cupy
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream.use()
+        self._modules: dict[Any, tuple[Any, dict[str, Any]]] = {}
+
+    def function(self, file: str, name: str, defines: Defines | None = None) -> Function:
+        """Return kernel ``name`` of ``file``, compiled once for these ``defines``.
+
+        Raises:
+            DeviceError: it does not compile.
+        """
+        defines = defines or {}
+        build = (file, tuple(sorted(defines.items())))
+        if build not in self._modules:
+            text = source(file, defines)
+            self._modules[build] = self._cupy.RawModule(code=text), signatures(text, defines)
+        module, parameters = self._modules[build]
+        try:
+            handle = module.get_function(name)
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise DeviceError(
+                f"the CUDA kernels of {file} do not compile",
+                cause=str(error).strip().splitlines()[0],
+                remedy='pip install --upgrade "cupy-cuda12x[ctk]", or --device cpu',
+            ) from error
+        return Function(name, parameters[name], handle)
+
+    def launch(
+        self,
+        function: Function,
+        grid: Dim3,
+        block: Dim3,
+        args: Sequence[Argument],
+        *,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run ``function`` on ``grid`` × ``block``, after everything launched before."""
+        check_launch(grid, block, shared_bytes)
+        exact = exact_arguments(function, args, lambda array: int(array.data.ptr))  # type: ignore[attr-defined]
+        if shared_bytes > _SHARED_WITHOUT_ASKING:
+            function.handle.max_dynamic_shared_size_bytes = shared_bytes
+        values = tuple(_NULL if value is None else value for value in exact)
+        function.handle(grid, block, values, shared_mem=shared_bytes)
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+        """Return an array of the GPU, its values undefined."""
+        array: Array = self._cupy.empty(shape, dtype)
+        return array
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+        """Return an array of zeros of the GPU."""
+        array: Array = self._cupy.zeros(shape, dtype)
+        return array
+
+    def upload(self, host: Array, into: Array) -> None:
+        """Copy a host array into one of the GPU, after everything launched before."""
+        into.set(np.ascontiguousarray(host, into.dtype))  # type: ignore[attr-defined]
+        self._stream.synchronize()  # the host array may change or go now
+
+    def download(self, array: Array) -> Array:
+        """Wait for all launches, and return a copy of ``array`` on the host."""
+        host: Array = array.get(stream=self._stream)  # type: ignore[attr-defined]
+        self._stream.synchronize()
+        return host
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Do ``work`` once, and return the launch of the CUDA graph that does the same again."""
+        pool = self._cupy.cuda.MemoryPool()
+        with self._cupy.cuda.using_allocator(pool.malloc):
+            work()
+            self._stream.synchronize()
+            self._stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with suppress(Exception):  # the first error is the one to tell
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
+        graph.upload(self._stream)
+        return _Replay(graph, pool, self._stream)
+
+
+@final
+class _Replay:
+    """A graph and the memory it works in."""
+
+    def __init__(self, graph: Any, pool: Any, stream: Any) -> None:
+        self._graph, self._pool, self._stream = graph, pool, stream
+
+    def __call__(self) -> None:
+        self._graph.launch(self._stream)

@@ -1,0 +1,279 @@
+// Group normalisation, alone (SILU 0) or followed by SiLU (SILU 1), of x (N, P, C) with P = H W
+// pixels: twin of ops/group_norm.py and ops/group_norm_silu.py. Means run over one (n, g).
+//
+//   moments  offset = mean (x - pivot),  r = (mean (x - pivot)^2 - offset^2 + norm_eps)^(-1/2)
+//   apply    x_hat = (x - pivot - offset) r,  h = weight x_hat + bias,  y = act(h)
+//
+//   sums     dh = dy act'(h),  dbias = sum dh,  dweight = sum dh x_hat
+//   dx       dx = r (weight dh - mean(weight dh) - x_hat mean(weight dh x_hat))
+//
+// Images are cut into slabs: some pixels of one image, with all their channels. A block adds up its
+// slab, and the next kernel adds up the slabs in their order: no sum depends on who came first.
+// x is read twice and y is written; backward, x and dy are read twice and dx is written.
+//
+// The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
+// the mean is far from zero, and the mean remains the pair (pivot, offset) to the end.
+//
+// VECTOR (1 or 4) channels make one load or store.
+#include "prims.cuh"
+#include "sigmoid.cuh"
+
+#define THREADS 256
+
+struct Values {
+  float at[VECTOR];
+};
+
+__device__ __forceinline__ Values load(const float* from) {
+  Values v;
+#if VECTOR == 4
+  float4 a = *(const float4*)from;
+  v.at[0] = a.x, v.at[1] = a.y, v.at[2] = a.z, v.at[3] = a.w;
+#else
+  v.at[0] = *from;
+#endif
+  return v;
+}
+
+__device__ __forceinline__ void store(float* to, const Values& v) {
+#if VECTOR == 4
+  *(float4*)to = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
+#else
+  *to = v.at[0];
+#endif
+}
+
+__device__ __forceinline__ float act(float h) { return SILU ? h * sigmoid(h) : h; }
+
+__device__ __forceinline__ float act_derivative(float h) {
+  if (!SILU) return 1.0f;
+  float s = sigmoid(h);
+  return s * (1.0f + h * (1.0f - s));
+}
+
+// This block's slab, and this thread's place in it. The threads lie over the slab as a table: a
+// column is VECTOR channels, a row is every rows-th pixel. Where there are more columns than
+// threads, a thread takes several, one after the other.
+struct Slab {
+  int pixels, channels, per_group;
+  int channel, stride;     // a thread's channels: channel, channel + stride, ...
+  int row, rows;
+  int first, end;          // the pixels
+  size_t image;            // where the image begins
+  const float* pivots;     // the pixel that lends the pivots
+};
+
+__device__ __forceinline__ Slab this_slab(const float* x, int pixels, int channels, int groups,
+                                          int slab_pixels, int pivot_pixel) {
+  Slab s;
+  int columns = min(channels / VECTOR, THREADS), thread = threadIdx.x;
+  s.pixels = pixels, s.channels = channels, s.per_group = channels / groups;
+  s.rows = THREADS / columns, s.row = thread / columns;
+  s.channel = s.row < s.rows ? thread % columns * VECTOR : channels; // too many: nothing to do
+  s.stride = columns * VECTOR;
+  s.first = blockIdx.x * slab_pixels, s.end = min(s.first + slab_pixels, pixels);
+  s.image = (size_t)blockIdx.y * pixels * channels;
+  s.pivots = x + s.image + (size_t)pivot_pixel * channels;
+  return s;
+}
+
+// What normalises a thread's channels: the same for all pixels of an image.
+struct Norm {
+  float pivot[VECTOR], offset[VECTOR], r[VECTOR], weight[VECTOR], bias[VECTOR];
+
+  __device__ __forceinline__ float x_hat(int i, float x) const {
+    return (x - pivot[i] - offset[i]) * r[i];
+  }
+  __device__ __forceinline__ float h(int i, float x_hat) const {
+    return weight[i] * x_hat + bias[i];
+  }
+};
+
+// moments: of this image, (G, 2)
+__device__ __forceinline__ Norm norm_of(const Slab& s, int channel, const float* moments,
+                                        const float* weight, const float* bias) {
+  Norm norm;
+  for (int i = 0; i < VECTOR; i++) {
+    int c = channel + i, group = c / s.per_group;
+    norm.pivot[i] = s.pivots[group * s.per_group];
+    norm.offset[i] = moments[2 * group], norm.r[i] = moments[2 * group + 1];
+    norm.weight[i] = weight[c], norm.bias[i] = bias[c];
+  }
+  return norm;
+}
+
+// Adds the rows of table (rows, width), in shared memory, into its first row, as a tree.
+__device__ __forceinline__ void add_rows(float* table, int rows, int width) {
+  __syncthreads();
+  while (rows > 1) {
+    int half = (rows + 1) / 2;
+    for (int i = threadIdx.x; i < (rows - half) * width; i += THREADS)
+      table[i] += table[half * width + i];
+    __syncthreads();
+    rows = half;
+  }
+}
+
+// The sum of a pair over the channels of a group, each weighted where there is a weight.
+__device__ __forceinline__ float2 over_group(const float* pairs, int group, const Slab& s,
+                                             const float* weight) {
+  float2 sum = {0.0f, 0.0f};
+  for (int c = group * s.per_group; c < (group + 1) * s.per_group; c++) {
+    float w = weight ? weight[c] : 1.0f;
+    sum.x += w * pairs[c];
+    sum.y += w * pairs[s.channels + c];
+  }
+  return sum;
+}
+
+// The mean over this image's slabs of partial sums (N, slabs, G, 2).
+__device__ __forceinline__ float2 over_slabs(const float* partial, int group, int groups,
+                                             const Slab& s) {
+  float2 sum = {0.0f, 0.0f};
+  for (int slab = 0; slab < gridDim.x; slab++) {
+    size_t at = ((size_t)(blockIdx.y * gridDim.x + slab) * groups + group) * 2;
+    sum.x += partial[at];
+    sum.y += partial[at + 1];
+  }
+  float count = (float)s.pixels * s.per_group;
+  return {sum.x / count, sum.y / count};
+}
+
+// partial (N, slabs, G, 2): sum (x - pivot), sum (x - pivot)^2
+extern "C" __global__ void __launch_bounds__(THREADS)
+moments(const float* ALIGNED x, float* partial, int pixels, int channels, int groups,
+        int slab_pixels, int pivot_pixel) {
+  DYNAMIC_SHARED(memory);
+  float* table = (float*)memory; // (rows, 2, C)
+  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  for (int c = s.channel; c < channels; c += s.stride) {
+    Values pivot, sum = {}, square = {};
+    for (int i = 0; i < VECTOR; i++) pivot.at[i] = s.pivots[(c + i) / s.per_group * s.per_group];
+#pragma unroll 4
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      Values v = load(x + s.image + (size_t)p * channels + c);
+      for (int i = 0; i < VECTOR; i++) {
+        float d = v.at[i] - pivot.at[i];
+        sum.at[i] += d;
+        square.at[i] += d * d;
+      }
+    }
+    store(table + 2 * s.row * channels + c, sum);
+    store(table + (2 * s.row + 1) * channels + c, square);
+  }
+  add_rows(table, s.rows, 2 * channels);
+  for (int g = threadIdx.x; g < groups; g += THREADS) {
+    size_t at = ((size_t)(blockIdx.y * gridDim.x + blockIdx.x) * groups + g) * 2;
+    float2 sum = over_group(table, g, s, nullptr);
+    partial[at] = sum.x, partial[at + 1] = sum.y;
+  }
+}
+
+// moments (N, G, 2): offset, r
+extern "C" __global__ void __launch_bounds__(THREADS)
+apply(const float* ALIGNED x, const float* weight, const float* bias, const float* partial,
+      float* ALIGNED y, float* moments, int pixels, int channels, int groups, int slab_pixels,
+      int pivot_pixel, float norm_eps) {
+  DYNAMIC_SHARED(memory);
+  float* mine = (float*)memory; // (G, 2)
+  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  for (int g = threadIdx.x; g < groups; g += THREADS) {
+    float2 mean = over_slabs(partial, g, groups, s);
+    float var = fmaxf(mean.y - mean.x * mean.x, 0.0f);
+    mine[2 * g] = mean.x, mine[2 * g + 1] = rsqrtf(var + norm_eps);
+  }
+  __syncthreads();
+  if (blockIdx.x == 0)
+    for (int i = threadIdx.x; i < 2 * groups; i += THREADS)
+      moments[(size_t)blockIdx.y * 2 * groups + i] = mine[i];
+  for (int c = s.channel; c < channels; c += s.stride) {
+    Norm norm = norm_of(s, c, mine, weight, bias);
+#pragma unroll 4
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      size_t at = s.image + (size_t)p * channels + c;
+      Values v = load(x + at);
+      for (int i = 0; i < VECTOR; i++) v.at[i] = act(norm.h(i, norm.x_hat(i, v.at[i])));
+      store(y + at, v);
+    }
+  }
+}
+
+// by_channel (N, slabs, 2, C): sum dh, sum dh x_hat
+// by_group (N, slabs, G, 2): sum weight dh, sum weight dh x_hat
+extern "C" __global__ void __launch_bounds__(THREADS)
+sums(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const float* bias,
+     const float* moments, float* by_channel, float* by_group, int pixels, int channels, int groups,
+     int slab_pixels, int pivot_pixel) {
+  DYNAMIC_SHARED(memory);
+  float* table = (float*)memory; // (rows, 2, C)
+  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  for (int c = s.channel; c < channels; c += s.stride) {
+    Norm norm = norm_of(s, c, moments + (size_t)blockIdx.y * 2 * groups, weight, bias);
+    Values sum = {}, product = {};
+#pragma unroll 2
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      size_t at = s.image + (size_t)p * channels + c;
+      Values v = load(x + at), d = load(dy + at);
+      for (int i = 0; i < VECTOR; i++) {
+        float x_hat = norm.x_hat(i, v.at[i]);
+        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
+        sum.at[i] += dh;
+        product.at[i] += dh * x_hat;
+      }
+    }
+    store(table + 2 * s.row * channels + c, sum);
+    store(table + (2 * s.row + 1) * channels + c, product);
+  }
+  add_rows(table, s.rows, 2 * channels);
+  size_t block = blockIdx.y * gridDim.x + blockIdx.x;
+  for (int i = threadIdx.x; i < 2 * channels; i += THREADS)
+    by_channel[block * 2 * channels + i] = table[i];
+  for (int g = threadIdx.x; g < groups; g += THREADS) {
+    float2 sum = over_group(table, g, s, weight);
+    by_group[(block * groups + g) * 2] = sum.x, by_group[(block * groups + g) * 2 + 1] = sum.y;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+dx(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const float* bias,
+   const float* moments, const float* by_group, float* ALIGNED dx, int pixels, int channels,
+   int groups, int slab_pixels, int pivot_pixel) {
+  DYNAMIC_SHARED(memory);
+  float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
+  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  for (int g = threadIdx.x; g < groups; g += THREADS) means[g] = over_slabs(by_group, g, groups, s);
+  __syncthreads();
+  for (int c = s.channel; c < channels; c += s.stride) {
+    Norm norm = norm_of(s, c, moments + (size_t)blockIdx.y * 2 * groups, weight, bias);
+    float2 mean[VECTOR];
+    for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
+#pragma unroll 2
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      size_t at = s.image + (size_t)p * channels + c;
+      Values v = load(x + at), d = load(dy + at);
+      for (int i = 0; i < VECTOR; i++) {
+        float x_hat = norm.x_hat(i, v.at[i]);
+        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
+        d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y);
+      }
+      store(dx + at, d);
+    }
+  }
+}
+
+// total (width,): the sums of the columns of table (rows, width). A block takes 8 columns: the 32
+// bytes that memory hands out at once.
+extern "C" __global__ void __launch_bounds__(THREADS)
+column_sums(const float* table, float* total, int rows, int width) {
+  __shared__ float partial[THREADS]; // (THREADS / 8, 8)
+  int column = blockIdx.x * 8 + threadIdx.x % 8;
+  float sum = 0.0f;
+  if (column < width) {
+#pragma unroll 8
+    for (int row = threadIdx.x / 8; row < rows; row += THREADS / 8)
+      sum += table[(size_t)row * width + column];
+  }
+  partial[threadIdx.x] = sum;
+  add_rows(partial, THREADS / 8, 8);
+  if (threadIdx.x < 8 && column < width) total[column] = partial[threadIdx.x];
+}

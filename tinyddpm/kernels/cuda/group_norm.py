@@ -1,0 +1,121 @@
+"""Group normalisation, alone or followed by SiLU, on a GPU: twins of ``ops.group_norm`` and
+``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
+
+_THREADS = 256
+# Values in a slab: enough to make its sums worth a block, few enough that one image fills many.
+_SLAB = 8192
+
+
+class GroupNormSaved(NamedTuple):
+    """The input itself and 2 N·G numbers."""
+
+    x: Array  # (N, H, W, C)
+    weight: Array  # (C,)
+    bias: Array  # (C,)
+    moments: Array  # (N, G, 2)
+
+
+class _Cut(NamedTuple):
+    """How the images are cut into slabs; it depends on the shape of one image alone."""
+
+    pixels: int
+    channels: int
+    groups: int
+    slab_pixels: int
+    pivot_pixel: int  # the middle of the image
+
+    @property
+    def slabs(self) -> int:
+        return blocks(self.pixels, self.slab_pixels)
+
+    @property
+    def vector(self) -> int:
+        return 1 if self.channels % 4 else 4
+
+    @property
+    def table_bytes(self) -> int:
+        """Shared memory for two sums per channel and row of threads."""
+        rows = max(1, _THREADS // (self.channels // self.vector))
+        return 8 * rows * self.channels
+
+
+@final
+class GroupNorm:
+    """The kernels of one runtime; ``silu`` says what follows the norm."""
+
+    def __init__(self, runtime: Runtime, *, silu: bool) -> None:
+        self._runtime, self._silu = runtime, int(silu)
+
+    def forward(
+        self, x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
+    ) -> tuple[Array, GroupNormSaved]:
+        """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
+
+        Raises:
+            ValueError: ``groups`` does not divide C.
+        """
+        if x.shape[-1] % groups:
+            raise ValueError(
+                f"groups must divide the channels: got C={x.shape[-1]}, groups={groups}"
+            )
+        x, empty = contiguous(x), self._runtime.empty
+        cut = _cut(x.shape, groups)
+        partial = empty((len(x), cut.slabs, groups, 2))
+        self._launch("moments", x, partial, cut=cut, shared_bytes=cut.table_bytes)
+        y, moments = empty(x.shape), empty((len(x), groups, 2))
+        args = (x, weight, bias, partial, y, moments)
+        self._launch("apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
+        return y, GroupNormSaved(x, weight, bias, moments)
+
+    def backward(self, dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+        x, weight, bias, moments = saved
+        dy, empty = contiguous(dy), self._runtime.empty
+        groups = moments.shape[1]
+        cut = _cut(x.shape, groups)
+        by_channel = empty((len(x), cut.slabs, 2, cut.channels))
+        by_group = empty((len(x), cut.slabs, groups, 2))
+        args = (dy, x, weight, bias, moments, by_channel, by_group)
+        self._launch("sums", *args, cut=cut, shared_bytes=cut.table_bytes)
+        dx = empty(x.shape)
+        args = (dy, x, weight, bias, moments, by_group, dx)
+        self._launch("dx", *args, cut=cut, shared_bytes=8 * groups)
+        dbias, dweight = self._column_sums(by_channel.reshape(-1, 2 * cut.channels)).reshape(2, -1)
+        return dx, dweight, dbias
+
+    def _launch(
+        self, name: str, *arrays: Array, cut: _Cut, shared_bytes: int, last: tuple[float, ...] = ()
+    ) -> None:
+        """A kernel with a block for each slab of each image."""
+        function = self._runtime.function(
+            "group_norm.cu", name, {"VECTOR": cut.vector, "SILU": self._silu}
+        )
+        grid = (cut.slabs, len(arrays[0]))
+        args = (*arrays, *cut, *last)
+        self._runtime.launch(function, grid, (_THREADS,), args, shared_bytes=shared_bytes)
+
+    def _column_sums(self, table: Array) -> Array:
+        rows, width = table.shape
+        total = self._runtime.empty((width,))
+        function = self._runtime.function(
+            "group_norm.cu", "column_sums", {"VECTOR": 1, "SILU": self._silu}
+        )
+        self._runtime.launch(
+            function, (blocks(width, 8),), (_THREADS,), (table, total, rows, width)
+        )
+        return total
+
+
+def _cut(shape: tuple[int, ...], groups: int) -> _Cut:
+    _, height, width, channels = shape
+    pixels = height * width
+    slabs = blocks(pixels * channels, _SLAB)
+    return _Cut(pixels, channels, groups, blocks(pixels, slabs), height // 2 * width + width // 2)

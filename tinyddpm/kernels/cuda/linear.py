@@ -1,0 +1,48 @@
+"""A dense layer on a GPU, the 1×1 convolution of an image one row high: twin of ``ops.linear``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
+from tinyddpm.kernels.cuda.products import Geometry, Products
+from tinyddpm.kernels.cuda.runtime import Precision, Runtime
+
+
+class LinearSaved(NamedTuple):
+    """The input and the weight as operands."""
+
+    x: Operand  # (1, 1, rows, C_in)
+    weight: Weights
+
+
+@final
+class Linears:
+    """The kernels of one runtime, in one precision."""
+
+    def __init__(self, runtime: Runtime, precision: Precision) -> None:
+        self._operands = Operands(runtime, precision)
+        self._products = Products(runtime, precision)
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> tuple[Array, LinearSaved]:
+        """Map ``x`` (…, C_in) to (…, C_out)."""
+        operand = self._operands.image(x.reshape(1, 1, -1, x.shape[-1]))
+        weights = self._operands.weights(weight[None, None])
+        y = self._products.convolve(operand, weights.by_out, bias, _row(operand))
+        return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weights)
+
+    def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
+        x, weight = saved
+        operand, dbias = self._operands.image_and_sums(dy.reshape(1, 1, -1, dy.shape[-1]))
+        geometry = _row(operand)
+        dx = self._products.convolve(operand, weight.by_in, None, geometry)
+        dweight = self._products.weight_gradient(x, operand, geometry)
+        return dx.reshape(*dy.shape[:-1], -1), dweight[0, 0], dbias
+
+
+def _row(x: Operand) -> Geometry:
+    """A 1×1 convolution of ``x``, (1, 1, rows, C)."""
+    size = x.values.shape[1:3]
+    return Geometry((1, 1), 1, 0, size, size)

@@ -1,0 +1,124 @@
+// What the products of conv2d.cu are made of. An operand's values
+// are OPERAND, rounded by ROUND, and its channels are padded with zeros to a multiple of a piece of
+// 16 bytes. (In float32 an image is an operand as it is; only its sums are wanted here.)
+#include "prims.cuh"
+
+constexpr int PIECE = 16 / sizeof(OPERAND);
+constexpr int THREADS = 256;
+
+__device__ __forceinline__ bf16 round_bf16(float x) { return to_bf16(x); }
+__device__ __forceinline__ float round_tf32(float x) { return __uint_as_float(to_tf32(x)); }
+__device__ __forceinline__ float round_fp32(float x) { return x; }
+
+struct __align__(16) Piece {
+  OPERAND at[PIECE];
+};
+
+// Channels channel, channel + 1, … of a row of c; zeros behind its end.
+__device__ __forceinline__ void load(float v[PIECE], const float* row, int channel, int c) {
+  if ((size_t)(row + channel) % 16 == 0 && channel + PIECE <= c) {
+#pragma unroll
+    for (int e = 0; e < PIECE; e += 4) {
+      float4 four = *(const float4*)(row + channel + e);
+      v[e] = four.x, v[e + 1] = four.y, v[e + 2] = four.z, v[e + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < PIECE; e++) v[e] = channel + e < c ? row[channel + e] : 0.0f;
+  }
+}
+
+// Writes x (rows, c) as an operand (rows, c_padded), and the sum over each slab of rows into
+// partial (slabs, c); either may be null. A block is some pieces wide and takes blockDim.y rows at
+// once.
+extern "C" __global__ void __launch_bounds__(THREADS)
+pack(const float* x, OPERAND* ALIGNED packed, float* partial, int rows, int c, int c_padded,
+     int slab) {
+  __shared__ float sums[THREADS * PIECE];
+  int piece = blockIdx.y * blockDim.x + threadIdx.x, channel = piece * PIECE;
+  int thread = threadIdx.y * blockDim.x + threadIdx.x, width = blockDim.x * PIECE;
+  int last = min((int)blockIdx.x * slab + slab, rows);
+  float sum[PIECE] = {};
+  for (int row = blockIdx.x * slab + threadIdx.y; row < last && channel < c; row += blockDim.y) {
+    float v[PIECE];
+    load(v, x + (size_t)row * c, channel, c);
+    Piece rounded;
+#pragma unroll
+    for (int e = 0; e < PIECE; e++) {
+      sum[e] += v[e];
+      rounded.at[e] = ROUND(v[e]);
+    }
+    if (packed) *(Piece*)(packed + (size_t)row * c_padded + channel) = rounded;
+  }
+  if (!partial) return;
+#pragma unroll
+  for (int e = 0; e < PIECE; e++) sums[thread * PIECE + e] = sum[e];
+  __syncthreads();
+  for (int i = thread; i < width; i += blockDim.x * blockDim.y) {
+    float total = 0.0f;
+    for (int row = 0; row < blockDim.y; row++) total += sums[row * width + i];
+    if (blockIdx.y * width + i < c) partial[(size_t)blockIdx.x * c + blockIdx.y * width + i] = total;
+  }
+}
+
+// Writes weight (taps, c_in, c_out) as the operands that multiply x and dy: by_out (c_out, taps,
+// c_in) and by_in (c_in, taps, c_out), the last axes padded. A block turns 32 × 32 of one tap.
+extern "C" __global__ void __launch_bounds__(THREADS)
+pack_weight(const float* weight, OPERAND* ALIGNED by_out, OPERAND* ALIGNED by_in, int taps, int c_in,
+            int c_in_padded, int c_out, int c_out_padded) {
+  __shared__ float tile[32][33];
+  int tap = blockIdx.z, in0 = blockIdx.y * 32, out0 = blockIdx.x * 32;
+  for (int i = threadIdx.y; i < 32; i += 8) {
+    int in = in0 + i, out = out0 + threadIdx.x;
+    bool inside = in < c_in && out < c_out;
+    tile[i][threadIdx.x] = inside ? weight[((size_t)tap * c_in + in) * c_out + out] : 0.0f;
+    if (in < c_in && out < c_out_padded)
+      by_in[((size_t)in * taps + tap) * c_out_padded + out] = ROUND(tile[i][threadIdx.x]);
+  }
+  __syncthreads();
+  for (int i = threadIdx.y; i < 32; i += 8) {
+    int in = in0 + threadIdx.x, out = out0 + i;
+    if (out < c_out && in < c_in_padded)
+      by_out[((size_t)out * taps + tap) * c_in_padded + in] = ROUND(tile[threadIdx.x][i]);
+  }
+}
+
+// Doubling an image and convolving it by 3×3 is the transpose of a convolution of stride 2 by 4×4,
+// whose weight is the 3×3 reversed, repeated in a 2×2 square and added up where it overlaps:
+//     folded[u, v] = Σ weight[a, b]  over  2 - a ∈ {u, u - 1},  2 - b ∈ {v, v - 1}
+// weight (3, 3, c_in, c_out), folded (4, 4, c_in, c_out); plane = c_in c_out.
+extern "C" __global__ void __launch_bounds__(THREADS)
+fold_doubling(const float* weight, float* folded, int plane) {
+  int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= plane) return;
+  float sums[4][4] = {};
+#pragma unroll
+  for (int a = 0; a < 3; a++)
+#pragma unroll
+    for (int b = 0; b < 3; b++) {
+      float w = weight[(size_t)(3 * a + b) * plane + i];
+      sums[2 - a][2 - b] += w, sums[2 - a][3 - b] += w;
+      sums[3 - a][2 - b] += w, sums[3 - a][3 - b] += w;
+    }
+#pragma unroll
+  for (int u = 0; u < 4; u++)
+#pragma unroll
+    for (int v = 0; v < 4; v++) folded[(size_t)(4 * u + v) * plane + i] = sums[u][v];
+}
+
+// The gradient of `weight` from that of `folded`, which comes with its channels exchanged:
+// dfolded (4, 4, c_out, c_in).
+extern "C" __global__ void __launch_bounds__(THREADS)
+unfold_doubling(const float* dfolded, float* dweight, int c_in, int c_out) {
+  int i = blockIdx.x * THREADS + threadIdx.x, plane = c_in * c_out;
+  if (i >= plane) return;
+  int in = i % c_in, out = i / c_in;
+#pragma unroll
+  for (int a = 0; a < 3; a++)
+#pragma unroll
+    for (int b = 0; b < 3; b++) {
+      const float* corner = dfolded + (size_t)(4 * (2 - a) + 2 - b) * plane + i;
+      float sum = corner[0] + corner[plane] + corner[4 * (size_t)plane] + corner[5 * (size_t)plane];
+      dweight[((size_t)(3 * a + b) * c_in + in) * c_out + out] = sum;
+    }
+}

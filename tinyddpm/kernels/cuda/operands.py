@@ -1,0 +1,137 @@
+"""What products are computed of: images and weights, rounded and padded (``operands.cu``).
+
+An operand is of the product's precision and its channels are padded with zeros to pieces of 16
+bytes. In fp32 nothing is rounded or padded, and an image is an operand as it is. The others cost a
+pass over the image, 6 (bf16) or 8 (tf32) bytes a value; what a forward keeps for its backward is
+the operand, in bf16 half the bytes of the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.partial_sums import added
+from tinyddpm.kernels.cuda.runtime import (
+    Argument,
+    Dim3,
+    Precision,
+    Runtime,
+    blocks,
+    contiguous,
+)
+from tinyddpm.kernels.cuda.source import Defines
+
+_SLABS = 256  # the most into which the rows of an image are cut
+_THREADS = 256  # of a block
+
+
+class Format(NamedTuple):
+    """How a precision keeps the values of an operand."""
+
+    dtype: npt.DTypeLike  # bfloat16 is kept as its bits
+    piece: int  # channels are a multiple of it
+    defines: Defines  # the constants of ``operands.cu``
+
+
+FORMATS: dict[Precision, Format] = {
+    "fp32": Format(np.float32, 1, {"OPERAND": "float", "ROUND": "round_fp32"}),
+    "tf32": Format(np.float32, 4, {"OPERAND": "float", "ROUND": "round_tf32"}),
+    "bf16": Format(np.uint16, 8, {"OPERAND": "bf16", "ROUND": "round_bf16"}),
+}
+
+
+class Operand(NamedTuple):
+    """An image (N, H, W, C)."""
+
+    values: Array  # (N, H, W, C padded)
+    channels: int  # C
+
+
+class Weights(NamedTuple):
+    """A weight (kh, kw, C_in, C_out)."""
+
+    by_out: Array  # (C_out, kh, kw, C_in padded): multiplies images of C_in channels
+    by_in: Array  # (C_in, kh, kw, C_out padded): multiplies images of C_out channels
+
+
+@final
+class Operands:
+    """Makes the operands of products in one precision."""
+
+    def __init__(self, runtime: Runtime, precision: Precision) -> None:
+        self._runtime, self._format = runtime, FORMATS[precision]
+        self._packs_images = precision != "fp32"
+
+    def image(self, x: Array) -> Operand:
+        """Return the operand of ``x`` (N, H, W, C)."""
+        x = contiguous(x)
+        operand = self._image_like(x)
+        if self._packs_images:
+            self._pack(x, operand.values, None, slabs=_SLABS)
+        return operand
+
+    def image_and_sums(self, x: Array) -> tuple[Operand, Array]:
+        """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,)."""
+        x = contiguous(x)
+        operand = self._image_like(x)
+        rows, channels = math.prod(x.shape[:-1]), x.shape[-1]
+        partial = self._runtime.empty((min(_SLABS, blocks(rows, 64)), channels))
+        packed = operand.values if self._packs_images else None
+        self._pack(x, packed, partial, slabs=len(partial))
+        return operand, added(self._runtime, partial)
+
+    def weights(self, weight: Array) -> Weights:
+        """Return the operands of ``weight`` (kh, kw, C_in, C_out)."""
+        kh, kw, c_in, c_out = weight.shape
+        c_in_padded, c_out_padded = self._padded(c_in), self._padded(c_out)
+        by_out = self._runtime.empty((c_out, kh, kw, c_in_padded), self._format.dtype)
+        by_in = self._runtime.empty((c_in, kh, kw, c_out_padded), self._format.dtype)
+        grid = (blocks(c_out_padded, 32), blocks(c_in_padded, 32), kh * kw)
+        sizes = (kh * kw, c_in, c_in_padded, c_out, c_out_padded)
+        self._launch("pack_weight", grid, (32, 8), (contiguous(weight), by_out, by_in, *sizes))
+        return Weights(by_out, by_in)
+
+    def doubling_weights(self, weight: Array) -> Weights:
+        """Return the operands of the 4×4 weight that stands for doubling, then ``weight`` 3×3."""
+        _, _, c_in, c_out = weight.shape
+        folded = self._runtime.empty((4, 4, c_in, c_out))
+        plane = c_in * c_out
+        args = (contiguous(weight), folded, plane)
+        self._launch("fold_doubling", (blocks(plane, _THREADS),), (_THREADS,), args)
+        return self.weights(folded)
+
+    def unfolded(self, dfolded: Array) -> Array:
+        """Return ``dweight`` (3, 3, C_in, C_out) for ``dfolded`` (4, 4, C_out, C_in)."""
+        _, _, c_out, c_in = dfolded.shape
+        dweight = self._runtime.empty((3, 3, c_in, c_out))
+        args = (dfolded, dweight, c_in, c_out)
+        self._launch("unfold_doubling", (blocks(c_in * c_out, _THREADS),), (_THREADS,), args)
+        return dweight
+
+    def _padded(self, channels: int) -> int:
+        return blocks(channels, self._format.piece) * self._format.piece
+
+    def _image_like(self, x: Array) -> Operand:
+        *pixels, channels = x.shape
+        if not self._packs_images:
+            return Operand(x, channels)
+        shape = (*pixels, self._padded(channels))
+        return Operand(self._runtime.empty(shape, self._format.dtype), channels)
+
+    def _pack(self, x: Array, packed: Array | None, partial: Array | None, *, slabs: int) -> None:
+        rows, channels = math.prod(x.shape[:-1]), x.shape[-1]
+        piece = max(self._format.piece, 4)
+        width = min(blocks(channels, piece), 32)
+        grid = (slabs, blocks(channels, piece * width))
+        sizes = (rows, channels, self._padded(channels), blocks(rows, slabs))
+        self._launch("pack", grid, (width, _THREADS // width), (x, packed, partial, *sizes))
+
+    def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
+        function = self._runtime.function("operands.cu", name, self._format.defines)
+        self._runtime.launch(function, grid, block, args)

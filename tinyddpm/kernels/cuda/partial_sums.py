@@ -1,0 +1,20 @@
+"""Partial sums of many blocks, added up in an order that depends on their number alone."""
+
+from __future__ import annotations
+
+import math
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.runtime import Runtime, blocks
+
+
+def added(runtime: Runtime, partial: Array) -> Array:
+    """Return the sum of ``partial`` over its first axis; where that is 1, the part itself."""
+    parts, *shape = partial.shape
+    if parts == 1:
+        return partial[0]
+    total = runtime.empty(tuple(shape))
+    count = math.prod(shape)
+    function = runtime.function("partial_sums.cu", "add_partials")
+    runtime.launch(function, (blocks(count, 32),), (32, 8), (partial, total, parts, count))
+    return total

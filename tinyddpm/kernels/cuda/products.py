@@ -1,0 +1,142 @@
+"""The three products of a convolution, launched in one of three precisions.
+
+tf32 and bf16 run on tensor cores (``conv2d.cu``), fp32 on the ordinary ones (``conv2d_fp32.cu``).
+Results are float32. Tiles and grids are chosen from the shapes alone, so that every card adds up in
+the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.operands import FORMATS, Operand
+from tinyddpm.kernels.cuda.partial_sums import added
+from tinyddpm.kernels.cuda.runtime import Argument, Dim3, Precision, Runtime, blocks
+from tinyddpm.kernels.cuda.source import Defines
+
+_BLOCKS = 264  # keep a large card busy: two for each of 132 multiprocessors
+_PART = 512  # pixels: a shorter part of a sum over pixels is not worth a block
+
+
+class Tile(NamedTuple):
+    """The part of a product that one block computes with its warps, and its ring of buffers."""
+
+    m: int
+    n: int
+    warps_m: int
+    warps_n: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 32 * self.warps_m * self.warps_n
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of a block: rows of 64 bytes and 16 between them; the weight gradient needs less."""
+        return self.stages * 80 * (self.m + self.n)
+
+    def number(self, m: int, n: int) -> int:
+        """The number of tiles that cover m × n."""
+        return blocks(m, self.m) * blocks(n, self.n)
+
+
+LARGE = Tile(128, 128, 2, 4, stages=4)
+SMALL = Tile(64, 64, 2, 2, stages=4)
+NARROW = Tile(128, 32, 4, 1, stages=4)
+FP32 = Tile(64, 64, 8, 1, stages=0)  # as written in conv2d_fp32.cu
+
+
+def tile_for(m: int, n: int, copies: int) -> Tile:
+    """The largest tile that n fills and that gives every multiprocessor one of ``copies`` grids."""
+    if n <= NARROW.n:
+        return NARROW
+    return LARGE if n > SMALL.n and copies * LARGE.number(m, n) >= _BLOCKS // 2 else SMALL
+
+
+def conv2d_defines(precision: Precision, tile: Tile) -> Defines:
+    """The constants of ``conv2d.cu``."""
+    return {
+        "OPERAND": FORMATS[precision].defines["OPERAND"],
+        "MULTIPLY": f"mma_{precision}",
+        "TILE_M": tile.m,
+        "TILE_N": tile.n,
+        "WARPS_M": tile.warps_m,
+        "WARPS_N": tile.warps_n,
+        "STAGES": tile.stages,
+    }
+
+
+class Geometry(NamedTuple):
+    """A convolution (H, W) -> (h, w): its kernel, its stride, and the zeros before the image."""
+
+    kernel: tuple[int, int]
+    stride: int
+    before: int
+    source: tuple[int, int]
+    result: tuple[int, int]
+
+
+@final
+class Products:
+    """The products in one precision."""
+
+    def __init__(self, runtime: Runtime, precision: Precision) -> None:
+        self._runtime, self._precision = runtime, precision
+
+    def convolve(
+        self,
+        x: Operand,
+        rows: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        *,
+        transpose: bool = False,
+    ) -> Array:
+        """Return y (N, h, w, D) for ``x`` (N, H, W, C) and a weight's ``rows`` (D, kh, kw, C).
+
+        ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
+        """
+        kernel, stride, before, source, result = geometry
+        if transpose:
+            source, result = result, source
+        n, c, d = len(x.values), x.values.shape[-1], len(rows)
+        phases = stride if transpose else 1  # along either axis
+        m = n * blocks(result[0], phases) * blocks(result[1], phases)
+        tile = self._tile(m, d, copies=phases * phases)
+        y = self._runtime.empty((n, *result, d))
+        sizes = (int(transpose), n, *source, c, *result, d, *kernel, stride, before)
+        grid = (tile.number(m, d), 1, phases * phases)
+        self._launch("convolve", tile, grid, (x.values, rows, bias, y, *sizes))
+        return y
+
+    def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:
+        """Return dweight (kh, kw, C, D) for ``x`` (N, H, W, C) and ``dy`` (N, h, w, D)."""
+        kernel, stride, before, source, result = geometry
+        n, c, d = len(x.values), x.values.shape[-1], dy.values.shape[-1]
+        m, most = math.prod(kernel) * c, max(1, n * math.prod(result) // _PART)
+        tile = self._tile(m, d, copies=most)
+        count = tile.number(m, d)
+        parts = max(1, min(most, _BLOCKS // count))
+        partial = self._runtime.empty((parts, *kernel, x.channels, dy.channels))
+        sizes = (n, *source, c, x.channels, *result, d, dy.channels, *kernel, stride, before)
+        self._launch(
+            "weight_gradient", tile, (count, 1, parts), (x.values, dy.values, partial, *sizes)
+        )
+        return added(self._runtime, partial)
+
+    def _tile(self, m: int, n: int, copies: int) -> Tile:
+        return FP32 if self._precision == "fp32" else tile_for(m, n, copies)
+
+    def _launch(self, name: str, tile: Tile, grid: Dim3, args: Sequence[Argument]) -> None:
+        if self._precision == "fp32":
+            function = self._runtime.function("conv2d_fp32.cu", name)
+        else:
+            defines = conv2d_defines(self._precision, tile)
+            function = self._runtime.function("conv2d.cu", name, defines)
+        block = (tile.threads,)
+        self._runtime.launch(function, grid, block, args, shared_bytes=tile.shared_bytes)

@@ -1,0 +1,36 @@
+"""The ``cuda`` table: every hot op as a kernel of our own, so that a whole step can be captured."""
+
+from __future__ import annotations
+
+from tinyddpm.kernels.cuda.attention import Attention
+from tinyddpm.kernels.cuda.conv2d import Convolutions
+from tinyddpm.kernels.cuda.group_norm import GroupNorm
+from tinyddpm.kernels.cuda.linear import Linears
+from tinyddpm.kernels.cuda.runtime import Precision, Runtime
+from tinyddpm.kernels.cuda.silu import Silu
+from tinyddpm.ops.kernels import Kernels
+
+
+def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
+    """Return the table whose kernels run on ``runtime``; ``precision`` is that of products."""
+    linears, convolutions = Linears(runtime, precision), Convolutions(runtime, precision)
+    norm, norm_silu = GroupNorm(runtime, silu=False), GroupNorm(runtime, silu=True)
+    silu, attention = Silu(runtime), Attention(runtime, precision)
+    return Kernels(
+        name=f"cuda, {precision}",
+        linear=linears.forward,
+        linear_backward=linears.backward,
+        prepare_conv2d=convolutions.prepare,
+        conv2d=convolutions.forward,
+        conv2d_backward=convolutions.backward,
+        upsample_conv2d=convolutions.upsample_forward,
+        upsample_conv2d_backward=convolutions.upsample_backward,
+        group_norm=norm.forward,
+        group_norm_backward=norm.backward,
+        group_norm_silu=norm_silu.forward,
+        group_norm_silu_backward=norm_silu.backward,
+        silu=silu.forward,
+        silu_backward=silu.backward,
+        attention=attention.forward,
+        attention_backward=attention.backward,
+    )
