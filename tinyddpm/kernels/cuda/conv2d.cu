@@ -106,6 +106,15 @@ __device__ __forceinline__ void load_rows(Factors& f, const unsigned char* a, co
   for (int j = 0; j < WARP_N / 16; j++) load_matrices(f.b[j], row_b + 16 * j * PITCH);
 }
 
+// A row of A: the source pixel that it meets at its first tap. It may lie outside, as a copy of no
+// bytes may: such an address is never read.
+struct Row {
+  const OPERAND* from;
+  int y, x;
+};
+
+constexpr int NOWHERE = -(1 << 30); // far from every tap
+
 // Where in K a thread's piece is: K runs over the channels of a tap, then over the taps of a row.
 struct Place {
   int channel, tx, ty;
@@ -132,10 +141,15 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
   if (m0 >= results(g)) return; // a smaller phase than the first
 
   constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once
-  int row = threadIdx.x / CHUNK_PIECES, piece = threadIdx.x % CHUNK_PIECES;
-  Result rows[COPIES_M];
+  int row = threadIdx.x / CHUNK_PIECES, piece = threadIdx.x % CHUNK_PIECES, depth = kh * kw * c_in;
+  Row rows[COPIES_M];
 #pragma unroll
-  for (int i = 0; i < COPIES_M; i++) rows[i] = result(g, m0 + row + ROWS * i);
+  for (int i = 0; i < COPIES_M; i++) {
+    Result r = result(g, m0 + row + ROWS * i);
+    rows[i].y = g.y.scale * r.y + g.y.first, rows[i].x = g.x.scale * r.x + g.x.first;
+    rows[i].from = x + ((long long)(r.image * in_h + rows[i].y) * in_w + rows[i].x) * c_in;
+    if (r.image >= images) rows[i].y = NOWHERE;
+  }
   Place k = {0, 0, 0};
   advance(k, piece * PIECE, c_in, g.x.taps);
 
@@ -143,19 +157,19 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH + row * PITCH + piece * 16;
     unsigned char* b = a + TILE_M * PITCH;
     bool in_k = k.ty < g.y.taps;
+    int dy = g.y.step * k.ty, dx = g.x.step * k.tx, to_tap = (dy * in_w + dx) * c_in + k.channel;
 #pragma unroll
     for (int i = 0; i < COPIES_M; i++) {
-      int pixel = in_k ? source_pixel(g, rows[i], k.ty, k.tx) : -1;
-      const OPERAND* from = x + (pixel < 0 ? 0 : (size_t)pixel * c_in + k.channel);
-      copy_async_16(a + ROWS * i * PITCH, from, pixel < 0 ? 0 : 16);
+      bool is = in_k & inside(g, rows[i].y + dy, rows[i].x + dx);
+      copy_async_16(a + ROWS * i * PITCH, rows[i].from + to_tap, is ? 16 : 0);
     }
     int tap = (g.y.tap + g.y.tap_step * k.ty) * kw + g.x.tap + g.x.tap_step * k.tx;
+    const OPERAND* of_tap = weight + tap * c_in + k.channel;
 #pragma unroll
     for (int i = 0; i < COPIES_N; i++) {
       int n = n0 + row + ROWS * i;
-      bool inside = in_k && n < c_out;
-      const OPERAND* from = weight + (inside ? ((size_t)n * kh * kw + tap) * c_in + k.channel : 0);
-      copy_async_16(b + ROWS * i * PITCH, from, inside ? 16 : 0);
+      bool is = in_k & (n < c_out);
+      copy_async_16(b + ROWS * i * PITCH, of_tap + (size_t)n * depth, is ? 16 : 0);
     }
     advance(k, CHUNK_K, c_in, g.x.taps);
   };
@@ -238,7 +252,11 @@ weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIG
   constexpr int ROWS_M = THREADS / PIECES_M, ROWS_N = THREADS / PIECES_N; // copied at once
   int row_m = threadIdx.x / PIECES_M, m = threadIdx.x % PIECES_M * PIECE;
   int row_n = threadIdx.x / PIECES_N, n = threadIdx.x % PIECES_N * PIECE;
-  int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in;
+  int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in, tx = tap % kw;
+  int ty = tap < kh * kw ? tap / kw : NOWHERE;
+  Result by = result(g, CHUNK_K), pixels[COPIES_M];
+#pragma unroll
+  for (int i = 0; i < COPIES_M; i++) pixels[i] = result(g, first * CHUNK_K + row_m + ROWS_M * i);
 
   auto copy = [&](int chunk, int buffer) {
     unsigned char* a = shared + buffer * GRADIENT_BUFFER;
@@ -246,17 +264,17 @@ weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIG
     int k0 = (first + chunk) * CHUNK_K;
 #pragma unroll
     for (int i = 0; i < COPIES_M; i++) {
-      int row = row_m + ROWS_M * i;
-      int pixel = tap < kh * kw ? source_pixel(g, result(g, k0 + row), tap / kw, tap % kw) : -1;
-      const OPERAND* from = x + (pixel < 0 ? 0 : (size_t)pixel * c_in + channel);
+      int row = row_m + ROWS_M * i, pixel = source_pixel(g, pixels[i], ty, tx);
+      const OPERAND* from = x + (size_t)pixel * c_in + channel;
       copy_async_16(a + row * PITCH_A + m * sizeof(OPERAND), from, pixel < 0 ? 0 : 16);
+      pixels[i] = plus(g, pixels[i], by);
     }
 #pragma unroll
     for (int i = 0; i < COPIES_N; i++) {
       int row = row_n + ROWS_N * i;
-      bool inside = k0 + row < results(g) && n0 + n < c_out;
-      const OPERAND* from = dy + (inside ? (size_t)(k0 + row) * c_out + n0 + n : 0);
-      copy_async_16(b + row * PITCH_B + n * sizeof(OPERAND), from, inside ? 16 : 0);
+      bool is = (k0 + row < results(g)) & (n0 + n < c_out);
+      const OPERAND* from = dy + (size_t)(k0 + row) * c_out + n0 + n;
+      copy_async_16(b + row * PITCH_B + n * sizeof(OPERAND), from, is ? 16 : 0);
     }
   };
 

@@ -53,17 +53,22 @@ class CupyRuntime:
         build = (file, tuple(sorted(defines.items())))
         if build not in self._modules:
             text = source(file, defines)
-            self._modules[build] = self._cupy.RawModule(code=text), signatures(text, defines)
+            self._modules[build] = self._compiled(file, text), signatures(text, defines)
         module, parameters = self._modules[build]
+        return Function(name, parameters[name], module.get_function(name))
+
+    def _compiled(self, file: str, text: str) -> Any:
+        failures = (self._cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError)
         try:
-            handle = module.get_function(name)
-        except self._cupy.cuda.compiler.CompileException as error:
+            module = self._cupy.RawModule(code=text)
+            module.compile()
+        except failures as error:
             raise DeviceError(
                 f"the CUDA kernels of {file} do not compile",
-                cause=str(error).strip().splitlines()[0],
+                cause=(str(error).strip() or type(error).__name__).splitlines()[0],
                 remedy='pip install --upgrade "cupy-cuda12x[ctk]", or --device cpu',
             ) from error
-        return Function(name, parameters[name], handle)
+        return module
 
     def launch(
         self,

@@ -1,11 +1,12 @@
 // One step of a reverse chain, ancestral or DDIM, for the whole batch.
 //
-//   x̂_0    = clip(c[0] x_t + c[1] prediction)
-//   x_{t−1} = c[2] x̂_0 + c[3] x_t + σ z        z = 0 at t = 1
-//   σ      = c[4], or exp(½ (f c[6] + (1 − f) c[5])) where the variance is learned, f = (v + 1)/2
+//   x0_hat = clip(c[0] x_t + c[1] prediction)
+//   x_{t−1} = c[2] x0_hat + c[3] x_t + σ z        z = 0 at t = 1
+//   σ       = c[4], or exp(½ (f c[6] + (1 − f) c[5])) if LEARNED, f = (v + 1)/2
 //
-// with a row c of `table` (T + 1, 7) for each t. t lies on the device, so that one captured graph does
-// every step.
+// with a row c of `table` (T + 1, 7) for each t. The network's output has OUTPUTS channels for each of
+// the image's: the prediction, then v. t lies on the device, so that one captured graph does every
+// step.
 #include "philox.cuh"
 
 // t ← t − 1, and the times that the network is given. One block.
@@ -19,37 +20,38 @@ next_time(int* t, const float* timesteps, float* times, int n) {
 
 // x_T: step 0 of the stream.
 extern "C" __global__ void __launch_bounds__(256)
-first_noise(float* x, int size, int first_sample, unsigned seed, unsigned stream) {
+first_noise(float* x, int size, unsigned seed, unsigned stream) {
   int block = blockIdx.x * 256 + threadIdx.x, image = blockIdx.y;
   if (4 * block >= size) return;
-  float4 four = normals(philox(block, first_sample + image, 0, 0, seed, stream));
+  float4 four = normals(philox(block, image, 0, 0, seed, stream));
   float z[4] = {four.x, four.y, four.z, four.w};
   for (int k = 0; k < 4; k++)
     if (4 * block + k < size) x[(long long)image * size + 4 * block + k] = z[k];
 }
 
+// x, x0_hat and output are those of the images from number `first` on.
 extern "C" __global__ void __launch_bounds__(256)
-denoise(float* x, const float* output, const float* table, const int* t, int pixels, int channels,
-        int first_sample, unsigned seed, unsigned stream) {
+denoise(float* x, float* x0_hat, const float* output, const float* table, const int* t, int pixels,
+        int channels, int first, unsigned seed, unsigned stream) {
   int block = blockIdx.x * 256 + threadIdx.x, image = blockIdx.y, size = pixels * channels;
   if (4 * block >= size) return;
   const float* c = table + *t * 7;
   float4 four = make_float4(0, 0, 0, 0);
-  if (*t > 1 && c[4] != 0) four = normals(philox(block, first_sample + image, *t, 0, seed, stream));
+  if (*t > 1 && (LEARNED || c[4] != 0))
+    four = normals(philox(block, first + image, *t, 0, seed, stream));
   float z[4] = {four.x, four.y, four.z, four.w};
   for (int k = 0; k < 4; k++) {
     int i = 4 * block + k;
     if (i >= size) return;
     long long at = (long long)image * size + i;
-    long long from = at, v = 0;
+    long long from = ((long long)image * pixels + i / channels) * OUTPUTS * channels + i % channels;
     float sigma = c[4];
     if (LEARNED) {
-      from = ((long long)image * pixels + i / channels) * 2 * channels + i % channels;
-      v = from + channels;
-      float f = 0.5f * (output[v] + 1.0f);
+      float f = 0.5f * (output[from + channels] + 1.0f);
       sigma = expf(0.5f * (f * c[6] + (1.0f - f) * c[5]));
     }
-    float x0_hat = fminf(fmaxf(c[0] * x[at] + c[1] * output[from], -1.0f), 1.0f);
-    x[at] = c[2] * x0_hat + c[3] * x[at] + sigma * z[k];
+    float foreseen = fminf(fmaxf(c[0] * x[at] + c[1] * output[from], -1.0f), 1.0f);
+    x0_hat[at] = foreseen;
+    x[at] = c[2] * foreseen + c[3] * x[at] + sigma * z[k];
   }
 }

@@ -28,7 +28,7 @@ struct Gather {
   int images, source_h, source_w;
 };
 
-// A result of one phase by its number, taken apart.
+// A result of one phase, by its number taken apart.
 struct Result {
   int image, y, x;
 };
@@ -40,12 +40,24 @@ __device__ __forceinline__ Result result(const Gather& g, int number) {
   return {row / g.y.results, row % g.y.results, number % g.x.results};
 }
 
+// The result whose number is the sum of the numbers of `r` and `by`: digits are added, and carried.
+__device__ __forceinline__ Result plus(const Gather& g, const Result& r, const Result& by) {
+  int x = r.x + by.x, over_x = x >= g.x.results;
+  int y = r.y + by.y + over_x, over_y = y >= g.y.results;
+  return {r.image + by.image + over_y, over_y ? y - g.y.results : y, over_x ? x - g.x.results : x};
+}
+
+// A place in the source, which may lie in the padding: then it is not inside.
+__device__ __forceinline__ bool inside(const Gather& g, int y, int x) {
+  return ((unsigned)y < (unsigned)g.source_h) & ((unsigned)x < (unsigned)g.source_w);
+}
+
 // The number of the source pixel that `r` meets at tap (ty, tx), or -1: in the padding, or no result.
 __device__ __forceinline__ int source_pixel(const Gather& g, const Result& r, int ty, int tx) {
   int y = g.y.scale * r.y + g.y.first + g.y.step * ty;
   int x = g.x.scale * r.x + g.x.first + g.x.step * tx;
-  bool inside = r.image < g.images && 0 <= y && y < g.source_h && 0 <= x && x < g.source_w;
-  return inside ? (r.image * g.source_h + y) * g.source_w + x : -1;
+  bool is = (r.image < g.images) & inside(g, y, x);
+  return is ? (r.image * g.source_h + y) * g.source_w + x : -1;
 }
 
 // The number of a result among all pixels of the result's images.

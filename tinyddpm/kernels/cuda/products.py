@@ -48,6 +48,7 @@ class Tile(NamedTuple):
 LARGE = Tile(128, 128, 2, 4, stages=4)
 SMALL = Tile(64, 64, 2, 2, stages=4)
 NARROW = Tile(128, 32, 4, 1, stages=4)
+TILES = (LARGE, SMALL, NARROW)
 FP32 = Tile(64, 64, 8, 1, stages=0)  # as written in conv2d_fp32.cu
 
 
