@@ -12,28 +12,42 @@ from hypothesis import strategies as st
 
 from tinyddpm.kernels.cpu.conv2d import PreparedWeight, conv2d, conv2d_backward
 from tinyddpm.kernels.cpu.winograd import (
+    doubled,
+    plain,
+    transform_image,
     transform_weight,
-    transforms,
     winograd,
     winograd_backward,
 )
-from tinyddpm.ops import conv2d as reference
+from tinyddpm.ops.conv2d import conv2d as exact_conv2d
+from tinyddpm.ops.conv2d import conv2d_backward as exact_conv2d_backward
+from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
+
+WAYS = {
+    plain: (exact_conv2d, exact_conv2d_backward),
+    doubled: (upsample_conv2d, upsample_conv2d_backward),
+}
 
 
 def random(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def errors(x, weight, bias, dy, dtype):
+def errors(way, x, weight, bias, dtype):
     """Of y, dx, dweight and dbias by Winograd in ``dtype``, relative to their largest values."""
-    inputs = [a.astype(dtype) for a in (x, weight, bias, dy)]
-    y_exact, saved = reference.conv2d(*(a.astype(np.float64) for a in inputs[:3]))
-    expected = [y_exact, *reference.conv2d_backward(inputs[3].astype(np.float64), saved)]
-    u = transform_weight(inputs[1])
-    results = [winograd(inputs[0], u, inputs[2]), *winograd_backward(inputs[3], inputs[0], u)]
+    tiling = way(np.dtype(dtype))
+    x, weight, bias = (a.astype(dtype) for a in (x, weight, bias))
+    forward, backward = WAYS[way]
+    y_exact, saved = forward(*(a.astype(np.float64) for a in (x, weight, bias)))
+    dy = random(4, *y_exact.shape).astype(dtype)
+    expected = [y_exact, *backward(dy.astype(np.float64), saved)]
+    v, u = transform_image(x, tiling), transform_weight(weight, tiling)
+    y = winograd(v, u, bias, x.shape, tiling)
+    results = [y, *winograd_backward(dy, v, u, x.shape, tiling)]
     return [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(results, expected, strict=True)]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @given(
     n=st.integers(1, 3),
     height=st.integers(1, 14),
@@ -41,21 +55,22 @@ def errors(x, weight, bias, dy, dtype):
     c_in=st.integers(1, 5),
     c_out=st.integers(1, 5),
 )
-def test_winograd_is_the_convolution_at_any_size(n, height, width, c_in, c_out):
-    x, dy = random(0, n, height, width, c_in), random(1, n, height, width, c_out)
+def test_winograd_is_the_convolution_at_any_size(way, n, height, width, c_in, c_out):
+    x = random(0, n, height, width, c_in)
     weight, bias = random(2, 3, 3, c_in, c_out), random(3, c_out)
-    assert max(errors(x, weight, bias, dy, np.float64)) < 1e-12
+    assert max(errors(way, x, weight, bias, np.float64)) < 1e-12
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sign", [np.positive, np.abs], ids=["random", "all positive"])
-def test_winograd_in_float32_keeps_its_error_bound(sign):
-    x, dy = sign(random(0, 1, 16, 16, 256)), sign(random(1, 1, 16, 16, 256))
+def test_winograd_in_float32_keeps_its_error_bound(way, sign):
+    x = sign(random(0, 1, 16, 16, 256))
     weight, bias = sign(random(2, 3, 3, 256, 256)) / 48, random(3, 256)
-    assert max(errors(x, weight, bias, dy, np.float32)) < 2e-5
+    assert max(errors(way, x, weight, bias, np.float32)) < 2e-5
 
 
 def test_winograd_matrices_turn_products_into_correlation():
-    at, bt, g = transforms(np.dtype(np.float64))
+    at, bt, g, _ = plain(np.dtype(np.float64))
     product = np.einsum("ik, ka, kj -> iaj", at, g, bt)  # y[i] = Σ product w[a] d[j]
     expected = [[[j == i + a for j in range(6)] for a in range(3)] for i in range(4)]
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-15)

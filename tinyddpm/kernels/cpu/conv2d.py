@@ -1,4 +1,4 @@
-"""Which way a convolution is computed: twin of ``ops.conv2d``.
+"""Which way a convolution is computed: twin of ``ops.conv2d`` and ``ops.upsample_conv2d``.
 
 Winograd takes C_in C_out · 36/16 multiplications per pixel, the definition C_in C_out · 9, and its
 transforms take time in proportion to C_in + C_out. So it wins where the channels' harmonic mean is
@@ -19,7 +19,10 @@ from tinyddpm.kernels.cpu.im2col import (
     reversed_taps,
 )
 from tinyddpm.kernels.cpu.winograd import (
-    tile_count,
+    Tiling,
+    doubled,
+    plain,
+    transform_image,
     transform_weight,
     winograd,
     winograd_backward,
@@ -36,8 +39,13 @@ class PreparedWeight:
 
     @cached_property
     def transformed(self) -> Array:
-        """For Winograd: (6, 6, C_in, C_out)."""
-        return transform_weight(self.weight)
+        """For Winograd: (36, C_in, C_out)."""
+        return transform_weight(self.weight, plain(self.weight.dtype))
+
+    @cached_property
+    def transformed_for_doubled(self) -> Array:
+        """For Winograd on a doubled image: (25, C_in, C_out)."""
+        return transform_weight(self.weight, doubled(self.weight.dtype))
 
     @cached_property
     def reversed(self) -> Array:
@@ -45,8 +53,17 @@ class PreparedWeight:
         return reversed_taps(self.weight)
 
 
-class Conv2dSaved(NamedTuple):
-    """The input itself; whatever was made of it is made again."""
+class WinogradSaved(NamedTuple):
+    """The transforms of image and weight, which the gradient of the other needs."""
+
+    v: Array  # (P·P, tiles, C_in)
+    u: Array  # (P·P, C_in, C_out)
+    shape: tuple[int, ...]  # of x
+    tiling: Tiling
+
+
+class Im2colSaved(NamedTuple):
+    """The input itself; it is unfolded again."""
 
     x: Array  # (N, H, W, C_in)
     weight: PreparedWeight
@@ -54,21 +71,25 @@ class Conv2dSaved(NamedTuple):
     pad: tuple[int, int]
 
 
+Conv2dSaved = WinogradSaved | Im2colSaved
+
+
 def conv2d(
     x: Array, weight: PreparedWeight, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
 ) -> tuple[Array, Conv2dSaved]:
     """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
-    saved = Conv2dSaved(x, weight, stride, pad)
-    if _winograd_pays(saved):
-        return winograd(x, weight.transformed, bias), saved
-    return im2col(x, weight.weight, bias, stride, pad), saved
+    tiling = plain(x.dtype)
+    fits = (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1))
+    if fits and _winograd_pays(x, weight, tiling):
+        return _winograd(x, weight.transformed, bias, tiling)
+    return im2col(x, weight.weight, bias, stride, pad), Im2colSaved(x, weight, stride, pad)
 
 
 def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+    if isinstance(saved, WinogradSaved):
+        return winograd_backward(dy, *saved)
     x, weight, stride, pad = saved
-    if _winograd_pays(saved):
-        return winograd_backward(dy, x, weight.transformed)
     _, _, c_in, c_out = weight.weight.shape
     same_size = dy.shape[1:3] == x.shape[1:3]
     if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
@@ -78,22 +99,29 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
 
 def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
     """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
+    tiling = doubled(x.dtype)
+    if _winograd_pays(x, weight, tiling):
+        return _winograd(x, weight.transformed_for_doubled, bias, tiling)
     return conv2d(upsample(x), weight, bias)
 
 
 def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
-    doubled, dweight, dbias = conv2d_backward(dy, saved)
-    return upsample_backward(doubled), dweight, dbias
+    dx, dweight, dbias = conv2d_backward(dy, saved)
+    if dx.shape[1:3] == dy.shape[1:3]:  # the image was doubled before
+        dx = upsample_backward(dx)
+    return dx, dweight, dbias
 
 
-def _winograd_pays(saved: Conv2dSaved) -> bool:
-    x, weight, stride, pad = saved
-    kh, kw, c_in, c_out = weight.weight.shape
-    if (kh, kw, stride, pad) != (3, 3, 1, (1, 1)):
-        return False
-    n, height, width, _ = x.shape
-    tiles = n * tile_count(height) * tile_count(width)
+def _winograd(x: Array, u: Array, bias: Array, tiling: Tiling) -> tuple[Array, WinogradSaved]:
+    saved = WinogradSaved(transform_image(x, tiling), u, x.shape, tiling)
+    return winograd(saved.v, u, bias, x.shape, tiling), saved
+
+
+def _winograd_pays(x: Array, weight: PreparedWeight, tiling: Tiling) -> bool:
+    n, height, width, c_in = x.shape
+    c_out = weight.weight.shape[3]
+    tiles = n * tiling.tiles(height) * tiling.tiles(width)
     channels = 2 * c_in * c_out / (c_in + c_out)  # products per value that is transformed
     pays: bool = channels >= 20 and tiles * channels > 1400
     return pays
