@@ -8,9 +8,9 @@ Moments, shifted by a pivot so that nothing is lost where the mean is far from z
 
 The row is 1/H of the data, so offset² ≤ (H − 1) var: the difference loses at most a factor H.
 
-SiLU by one tanh, with h = 2a and g = tanh a:
+SiLU by one tanh, with h = 2a; of f = 2 sigmoid(h), which is kept, and y its derivative is made:
 
-    silu(h) = a (1 + g)             2 silu′(h) = (1 + g) (1 + a (1 − g))
+    f = 1 + tanh a                  y = silu(h) = a f               2 silu′(h) = f + y (2 − f)
 
 GroupNorm backward, with xc = x − mean and means over one (n, g):
 
@@ -38,7 +38,14 @@ class GroupNormSaved(NamedTuple):
     mean: Array  # (N, G, 1)
     r: Array  # (N, G, 1)
     weight: Array  # (1, G, C/G)
-    bias: Array  # (1, G, C/G)
+
+
+class GroupNormSiluSaved(NamedTuple):
+    """What the norm keeps, f, and the output, which the next layer keeps anyway."""
+
+    norm: GroupNormSaved
+    f: Array  # (N, H, W, C)
+    y: Array  # (N, H, W, C)
 
 
 def group_norm(
@@ -61,28 +68,24 @@ def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array,
 
 def group_norm_silu(
     x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
-) -> tuple[Array, GroupNormSaved]:
+) -> tuple[Array, GroupNormSiluSaved]:
     """Return silu(group_norm(x)) for ``x`` (N, H, W, C)."""
-    a, y, saved = _normalised(x, weight, bias, groups, norm_eps, factor=0.5)
-    np.tanh(a, out=y)
-    y *= a
-    y += a
-    return y, saved
+    a, f, norm = _normalised(x, weight, bias, groups, norm_eps, factor=0.5)
+    np.tanh(a, out=f)
+    f += 1
+    y = np.multiply(a, f, out=a)
+    return y, GroupNormSiluSaved(norm, f, y)
 
 
-def group_norm_silu_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
+def group_norm_silu_backward(dy: Array, saved: GroupNormSiluSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
-    xc = saved.x - _along_row(saved.mean, saved.x)
-    a = xc * _along_row(0.5 * saved.r * saved.weight, dy)
-    a += _along_row(0.5 * saved.bias, dy)
-    g = np.tanh(a)
-    dh = np.subtract(1, g)
-    dh *= a
-    dh += 1
-    g += 1
-    dh *= g
+    norm, f, y = saved
+    dh = 2 - f
+    dh *= y
+    dh += f
     dh *= dy
-    return _backward(dh, xc, a, saved, factor=0.5)
+    xc = norm.x - _along_row(norm.mean, norm.x)
+    return _backward(dh, xc, np.empty_like(xc), norm, factor=0.5)
 
 
 def _normalised(
@@ -102,14 +105,14 @@ def _normalised(
     scale = r * w
     h *= _along_row(factor * scale, x)
     h += _along_row(factor * (b - offset * scale), x)
-    return h, square, GroupNormSaved(x, pivot + offset, r, w, b)
+    return h, square, GroupNormSaved(x, pivot + offset, r, w)
 
 
 def _backward(
     dh: Array, xc: Array, spare: Array, saved: GroupNormSaved, *, factor: float
 ) -> tuple[Array, Array, Array]:
     """The backward of GroupNorm for the gradient factor·dh; ``xc`` and ``spare`` are written on."""
-    _, _, r, w, _ = saved
+    _, _, r, w = saved
     (_, height, width, channels), groups = dh.shape, r.shape[1]
     product = np.multiply(dh, xc, out=spare)
     sum_dh, sum_dh_xc = factor * pixel_sums(dh), factor * pixel_sums(product)
