@@ -123,5 +123,5 @@ def _winograd_pays(x: Array, weight: PreparedWeight, tiling: Tiling) -> bool:
     c_out = weight.weight.shape[3]
     tiles = n * tiling.tiles(height) * tiling.tiles(width)
     channels = 2 * c_in * c_out / (c_in + c_out)  # products per value that is transformed
-    pays: bool = channels >= 20 and tiles * channels > 1400
+    pays: bool = channels >= 10 and tiles * channels > 1400
     return pays
