@@ -1,0 +1,62 @@
+"""With the fast kernels, twenty steps give the same bits on any number of threads, in any order."""
+
+import time
+
+import numpy as np
+import pytest
+
+from tinyddpm.data.glyphs import glyphs
+from tinyddpm.kernels.cpu import cpu
+from tinyddpm.kernels.cpu.conv2d import WinogradSaved, conv2d
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.parallel import Workers
+from tinyddpm.training.config import DiffusionConfig, RunConfig
+from tinyddpm.training.step import Trainer
+
+CONFIG = RunConfig(
+    data="glyphs",
+    preset="tiny",
+    network=UNetConfig(image_size=16, channels=(16, 32), attention_at=(8,), groups=8, dropout=0.1),
+    diffusion=DiffusionConfig(T=20),
+    batch=28,  # five shards, the last one smaller
+    shard=6,
+    train_steps=20,
+    lr=1e-2,
+    warmup=3,
+    ema_decay=0.9,
+    flips=True,
+)
+DATASET = glyphs(n=50)
+
+
+class Unsteady(Trainer):
+    """A trainer whose shards take a time that has nothing to do with their order."""
+
+    def _shard(self, network, step, places, *drawn):
+        time.sleep(0.004 * ((7 * places[0] + 3 * step) % 5))
+        return super()._shard(network, step, places, *drawn)
+
+
+def state_after_20_steps(threads, trainer=Trainer):
+    with Workers(threads) as workers:
+        run = trainer(CONFIG, DATASET, workers, cpu)
+        for step in range(1, CONFIG.train_steps + 1):
+            run.step(step)
+    return run.network.parameters.value, run.ema, run.adam_m, run.adam_v
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return state_after_20_steps(1)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("trainer", [Trainer, Unsteady])
+def test_threads_and_the_order_in_which_shards_finish_change_no_bit(alone, threads, trainer):
+    for buffer, expected in zip(state_after_20_steps(threads, trainer), alone, strict=True):
+        np.testing.assert_array_equal(buffer, expected)
+
+
+def test_the_network_is_large_enough_for_every_way_of_convolving():
+    x, weight = np.ones((6, 16, 16, 16)), cpu.prepare_conv2d(np.ones((3, 3, 16, 16)))
+    assert isinstance(conv2d(x, weight, np.ones(16))[1], WinogradSaved)
