@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,15 +9,24 @@ from tinyddpm.errors import DataError, UsageError
 
 
 def test_an_unknown_name_gets_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"(?s)'minst'.*glyphs, mnist, fashion-mnist") as caught:
+    with pytest.raises(
+        DataError, match=r"(?s)'minst'.*glyphs, mnist, fashion-mnist, cifar10"
+    ) as caught:
         load("minst")
     assert caught.value.exit_code == 3
-    assert set(LOADERS) == {"glyphs", "mnist", "fashion-mnist"}
+    assert caught.value.cause == "there is no file or folder minst either"
+    assert set(LOADERS) == {"glyphs", "mnist", "fashion-mnist", "cifar10"}
 
 
 def test_an_unknown_split_gets_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"(?s)'valid'.*train or test"):
         load("glyphs", split="valid")
+
+
+def test_pillow_is_imported_only_for_pictures() -> None:
+    code = "import sys; from tinyddpm import data; data.load('glyphs'); print('PIL' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "False\n"
 
 
 def test_the_built_in_set_needs_nothing_and_takes_no_folder(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""Data sets: the digits built in, and the ones read from files."""
+"""Data sets: the digits built in, those known by name, and a user's own pictures and arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from tinyddpm.data.array_file import load_array
+from tinyddpm.data.cifar10 import load_cifar10
 from tinyddpm.data.dataset import Dataset, Split
 from tinyddpm.data.glyphs import glyphs as draw_glyphs
 from tinyddpm.data.mnist import FASHION_MNIST, MNIST, load_idx
 from tinyddpm.errors import DataError, UsageError
 
-__all__ = ["LOADERS", "Dataset", "Split", "load"]
+__all__ = ["LOADERS", "Dataset", "Split", "canonical", "load"]
 
 
 def _load_glyphs(split: Split, data_dir: Path | None) -> Dataset:
@@ -27,25 +29,58 @@ LOADERS: dict[str, Callable[[Split, Path | None], Dataset]] = {
     "glyphs": _load_glyphs,
     "mnist": lambda split, data_dir: load_idx(MNIST, split, data_dir),
     "fashion-mnist": lambda split, data_dir: load_idx(FASHION_MNIST, split, data_dir),
+    "cifar10": load_cifar10,
 }
 
 
-def load(name: str, *, split: Split = "train", data_dir: Path | None = None) -> Dataset:
-    """Return the ``split`` of data set ``name``, one of ``LOADERS``.
+def load(
+    name: str,
+    *,
+    split: Split = "train",
+    data_dir: Path | None = None,
+    image_size: int | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Return the ``split`` of data set ``name``.
 
     Args:
-        name: glyphs, mnist or fashion-mnist.
+        name: one of ``LOADERS``, or the path of a folder of pictures (see ``data.image_folder``)
+            or of a .npz or .npy file (see ``data.array_file``).
         split: train or test.
         data_dir: a folder that holds the files; by default ``$TINYDDPM_DATA/<name>``, then the
-            cache, then the network.
+            cache, then the network. For a path, where it is now.
+        image_size: for a folder of pictures, the height and width in pixels that they get.
+        skip_bad: for a folder of pictures, leave out those that cannot be read.
 
     Raises:
         DataError: no such data set or split, or its files are missing, damaged or out of reach.
         StorageError: the cache cannot be written to.
         UsageError: ``data_dir`` was given for a data set that reads no files.
     """
-    if name not in LOADERS:
-        raise DataError(f"unknown data set {name!r}", remedy=", ".join(LOADERS))
     if split not in {"train", "test"}:
         raise DataError(f"unknown split {split!r}", remedy="train or test")
-    return LOADERS[name](split, data_dir)
+    if name in LOADERS:
+        return LOADERS[name](split, data_dir)
+    path = data_dir or Path(name)
+    if not path.exists():
+        raise DataError(
+            f"unknown data set {name!r}",
+            cause=f"there is no file or folder {path} either",
+            remedy=f"{', '.join(LOADERS)}, a folder of pictures, or a .npz or .npy file",
+        )
+    if path.is_dir():
+        # Pillow takes a while to import, and the other data sets do without it.
+        from tinyddpm.data.image_folder import load_folder  # noqa: PLC0415
+
+        return load_folder(path, split, image_size=image_size, skip_bad=skip_bad)
+    return load_array(path, split)
+
+
+def canonical(name: str) -> str:
+    """Return ``name`` if it is that of a known data set, else the absolute path that it means.
+
+    So a data set is found again from another folder. To mean a folder that bears a known name,
+    write ``./mnist``.
+    """
+    is_path = name not in LOADERS and Path(name).exists()
+    return str(Path(name).absolute()) if is_path else name

@@ -28,7 +28,8 @@ class Dataset:
         images: (N, H, W, C) uint8, at least one.
         labels: (N,) uint8, or None where there are none.
         class_names: the name of each label, if there are labels.
-        folder: where the files were found, if there are files.
+        folder: the folder, or the one file, that it was read from, if it was.
+        notices: what a user should know of how it was read, a line each.
 
     Raises:
         DataError: the arrays are not of these shapes and types.
@@ -39,6 +40,7 @@ class Dataset:
     labels: ByteArray | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
     folder: Path | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is not a data set."""

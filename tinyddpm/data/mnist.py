@@ -6,7 +6,7 @@ Both are four IDX files: 60,000 training and 10,000 test images of 28 × 28 byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,27 @@ from tinyddpm.data.dataset import DIGITS, Dataset, Split
 from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.idx import read_images, read_labels
+from tinyddpm.data.parts import Part
 from tinyddpm.errors import DataError
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The files of a data set, (images, labels) for each split, and where they can be had."""
+    """The files of a data set, where they can be had, and what they hold.
+
+    Attributes:
+        name: of the data set.
+        class_names: of its labels.
+        files: (images, labels) for each split.
+        mirrors: starts of URLs, up to a file's name.
+        parts: the files unpacked.
+    """
 
     name: str
     class_names: tuple[str, ...]
     files: Mapping[Split, tuple[RemoteFile, RemoteFile]]
     mirrors: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
 
 MNIST = Catalogue(
@@ -59,6 +69,28 @@ MNIST = Catalogue(
     (
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ),
+    (
+        Part(
+            "train-images-idx3-ubyte",
+            47_040_016,
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        Part(
+            "train-labels-idx1-ubyte",
+            60_008,
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        ),
+        Part(
+            "t10k-images-idx3-ubyte",
+            7_840_016,
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+        Part(
+            "t10k-labels-idx1-ubyte",
+            10_008,
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
     ),
 )
 
@@ -106,6 +138,28 @@ FASHION_MNIST = Catalogue(
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     ),
+    (
+        Part(
+            "train-images-idx3-ubyte",
+            47_040_016,
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        ),
+        Part(
+            "train-labels-idx1-ubyte",
+            60_008,
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        ),
+        Part(
+            "t10k-images-idx3-ubyte",
+            7_840_016,
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        ),
+        Part(
+            "t10k-labels-idx1-ubyte",
+            10_008,
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+    ),
 )
 
 
@@ -128,7 +182,7 @@ def load_idx(
     folders = [data_dir] if data_dir else data_folders(catalogue.name)
     paths = []
     for file in catalogue.files[split]:
-        path = _find(file, folders)
+        path = _find(file.name.removesuffix(".gz"), folders)
         if path is None and data_dir:
             raise DataError(
                 f"{data_dir} lacks {file.name}", remedy=_instructions(catalogue, data_dir)
@@ -138,10 +192,15 @@ def load_idx(
     return Dataset(catalogue.name, images, labels, catalogue.class_names, paths[0].parent)
 
 
-def _find(file: RemoteFile, folders: list[Path]) -> Path | None:
-    """Return the first place of ``file``, packed or under one of its two unpacked names."""
-    stem = file.name.removesuffix(".gz")
-    names = (file.name, stem, stem.replace("-idx", ".idx"))
+def locate(parts: Iterable[Part], folders: list[Path]) -> dict[str, Path]:
+    """Return the first file, packed or unpacked, that holds each of ``parts`` and is there."""
+    places = {part.name: _find(part.name, folders) for part in parts}
+    return {name: path for name, path in places.items() if path}
+
+
+def _find(unpacked: str, folders: list[Path]) -> Path | None:
+    """Return the first place of a file, packed or under one of its two unpacked names."""
+    names = (f"{unpacked}.gz", unpacked, unpacked.replace("-idx", ".idx"))
     places = (folder / name for folder in folders for name in names)
     return next((place for place in places if place.is_file()), None)
 
