@@ -37,6 +37,8 @@ Stream = Literal[
     "glyphs",
     "labels",
     "likelihood",
+    "shift",
+    "subsets",
 ]
 
 STREAMS: dict[Stream, int] = {
@@ -51,6 +53,8 @@ STREAMS: dict[Stream, int] = {
     "glyphs": 8,
     "labels": 9,
     "likelihood": 10,
+    "shift": 11,
+    "subsets": 12,
 }
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -2,93 +2,137 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
+from click.core import ParameterSource
 
-from tinyddpm import data as data_sets
-from tinyddpm import rng
-from tinyddpm.arrays import IntArray, resolve_device
-from tinyddpm.cli import likelihood_report
-from tinyddpm.cli.likelihood_report import Measured
-from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
-from tinyddpm.cli.progress import Progress
-from tinyddpm.cli.run_data import data_of
-from tinyddpm.data import Dataset
+from tinyddpm.cli.completion import complete_run
+from tinyddpm.cli.evaluate_fit import FitRequest, fit_classifier
+from tinyddpm.cli.evaluate_likelihood import DRAWS, LikelihoodRequest, evaluate_likelihood
+from tinyddpm.cli.evaluate_samples import (
+    FilesRequest,
+    GeneratedRequest,
+    evaluate_files,
+    evaluate_generated,
+)
+from tinyddpm.cli.options import device_option, seed_type, threads_option
 from tinyddpm.errors import UsageError
-from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
-from tinyddpm.evaluation.ledger import Comparison, compare
-from tinyddpm.evaluation.likelihood import estimate_likelihood, model_calls
-from tinyddpm.figures.ledger import Terms, check_can_draw, ledger_figure
-from tinyddpm.figures.style import draw_and_save
-from tinyddpm.training import run_directory
-from tinyddpm.training.config import RunConfig
-from tinyddpm.training.model import Weights, from_checkpoint
-from tinyddpm.training.run_directory import FoundCheckpoint
-
-DRAWS = 16
-SHARDS_A_THREAD = 4  # in one call of the model
 
 EXAMPLES = """\b
 Examples:
   tinyddpm evaluate --nll
   tinyddpm evaluate runs/mnist-1 --nll --images 1000 --plot terms.svg
   tinyddpm evaluate runs/mnist-2 --nll --against runs/mnist-1 --json
+  tinyddpm evaluate --samples 2000 --steps 50 --sheet sheet.png
+  tinyddpm evaluate --from samples.npz
+  tinyddpm evaluate --fit-classifier --seed 1 --out lenet-1.npz
 """
 
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options, as given."""
-
-    run: Path | None
-    nll: bool
-    against: Path | None
-    images: int | None
-    draws: int | None
-    exact: bool
-    seed: int
-    weights: Weights
-    data_dir: Path | None
-    json: bool
-    plot: Path | None
-    threads: int
-    device: str
+# The option that asks for it, what its request may hold, and what is then done.
+MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "nll": (LikelihoodRequest, evaluate_likelihood),
+    "samples": (GeneratedRequest, evaluate_generated),
+    "source": (FilesRequest, evaluate_files),
+    "fit": (FitRequest, fit_classifier),
+}
 
 
 @click.command(epilog=EXAMPLES, short_help="Measure a trained network.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=click.Path(path_type=Path), required=False, shell_complete=complete_run)
 @click.option("--nll", is_flag=True, help="The likelihood, by its bound, in bits/dim.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="The quality of N images that the run generates, here and now.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The quality of the images in a .npz file, as sample writes it, or in a folder.",
+)
+@click.option(
+    "--fit-classifier",
+    "fit",
+    is_flag=True,
+    help="Teach another classifier the digits, to judge samples by, and write it to --out: two "
+    "minutes on 2 cores.",
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Another run, measured on the same images (and, if its chain is as long, the same "
+    shell_complete=complete_run,
+    help="--nll: another run, measured on the same images (and, if its chain is as long, the same "
     "times and noise); then the difference.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Images of the test set, chosen by the seed.  [default: all]",
+    help="--nll: images of the test set, chosen by the seed.  [default: all]",
 )
 @click.option(
     "--draws",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Times t for each image, besides t = 1 and t = T, which all images get.  "
+    help="--nll: times t for each image, besides t = 1 and t = T, which all images get.  "
     f"[default: {DRAWS}]",
 )
 @click.option(
     "--exact",
     is_flag=True,
-    help="All T times for each image, one noise each: some 60 times as long as 16 draws.",
+    help="--nll: all T times for each image, one noise each: some 60 times as long as 16 draws.",
 )
-@click.option("--seed", type=seed_type, default=0, help="Seed of images, times and noise.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="--nll: also a figure of the terms, .png or .svg.",
+)
+@click.option(
+    "--steps",
+    type=int,
+    metavar="N",
+    help="--samples: steps of the reverse chain, from 1 to the T it was trained with. 10,000 "
+    "images in all of 1000 steps take hours on 2 cores; 50 steps are the everyday way.  "
+    "[default: T]",
+)
+@click.option(
+    "--ddim",
+    "eta",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="ETA",
+    help="--samples: DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
+)
+@click.option(
+    "--classifier",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="--samples, --from: another classifier than the one that comes with the package.",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="--samples, --from: also a PNG of samples: the first, the most and the least certain, "
+    "and the nearest training images below theirs.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="--fit-classifier: where the classifier is written, a .npz.",
+)
+@click.option(
+    "--seed", type=seed_type, default=0, help="Seed of everything that is left to chance."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
@@ -101,148 +145,55 @@ class Request:
     help="Folder with the data set's files.  [default: as in training]",
 )
 @click.option("--json", is_flag=True, help="One JSON object in place of the table.")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Also a figure of the terms, .png or .svg.",
-)
 @threads_option
 @device_option
 def evaluate(**given: Any) -> None:
-    """Measure a trained RUN (a run directory or a checkpoint file) on its test set.
+    """Measure a trained RUN (a run directory or a checkpoint file): --nll or --samples.
 
-    Without RUN it is the one in runs/ that was trained last. The bound on the likelihood is a
-    ledger of L_0, the sums of L_1 .. L_(T-1) over ranges, and L_T, each with its standard error
-    over images, with x0_hat held in [-1, 1] and not. A network with classes is asked for none.
+    Without RUN it is the one in runs/ that was trained last.
+
+    --nll is the bound on the likelihood of the test set: a ledger of L_0, the sums of
+    L_1 .. L_(T-1) over ranges, and L_T, each with its standard error over images, with x0_hat held
+    in [-1, 1] and not. A network with classes is asked for none.
+
+    --samples N generates images and measures them, MNIST only: Fréchet distances to the test images
+    in the features of a LeNet-5, as they are and over that of as many real images (R), the share of
+    images that it is not sure of, classes, black pixels, and the distance to the nearest training
+    image. The images are kept with the run: stopped or repeated, it goes on with what there is. A
+    network with classes is asked for those of the training images, in their order.
     """
-    request = Request(**given)
-    if not request.nll:
-        raise UsageError("evaluate needs to be told what to measure", remedy="--nll")
-    if request.exact and request.draws:
-        raise UsageError("--exact takes all times, --draws some of them", remedy="one of the two")
-    if request.plot:
-        check_can_draw(request.plot)
-    paths = [request.run or run_directory.newest(RUNS)]
-    paths += [request.against] if request.against else []
-    found = [_found(path) for path in paths]
-    dataset = _test_set(request, found)
-    chosen = _choose(len(dataset.images), request)
-    measured = [_measure(request, checkpoint, dataset, chosen) for checkpoint in found]
-    if request.json:
-        click.echo(json.dumps(_as_json(request, dataset, chosen, measured), indent=2))
-    else:
-        click.echo("\n".join(_as_text(request, dataset, chosen, measured)))
-    if request.plot:
-        _plot(request.plot, measured)
-        click.echo(request.plot, err=request.json)
+    context = click.get_current_context()
+    name = _chosen(context, given)
+    request, perform = MEASUREMENTS[name]
+    _refuse_others(context, name, {field.name for field in fields(request)})
+    perform(request(**{field.name: given[field.name] for field in fields(request)}))
 
 
-def _found(path: Path) -> FoundCheckpoint:
-    found = run_directory.find(path)
-    if found.warning:
-        click.echo(f"warning: {found.warning}", err=True)
-    return found
-
-
-def _test_set(request: Request, found: list[FoundCheckpoint]) -> Dataset:
-    """The test set of the runs, which must have learnt from the same data."""
-    if len({one.checkpoint.data_fingerprint for one in found}) > 1:
+def _chosen(context: click.Context, given: dict[str, Any]) -> str:
+    """The one thing to be measured."""
+    options = _options(context)
+    asked = [name for name in MEASUREMENTS if given[name] not in {None, False}]
+    if len(asked) != 1:
         raise UsageError(
-            "only runs on the same data can be compared",
-            cause=", ".join(f"{one.path}: {one.checkpoint.config.get('data')}" for one in found),
+            "evaluate needs to be told what to measure, one thing at a time",
+            cause=f"{', '.join(options[name] for name in asked) or 'none'} of them was asked for",
+            remedy=", ".join(options[name] for name in MEASUREMENTS),
         )
-    config = RunConfig.from_json(found[0].checkpoint.config)
-    if request.data_dir:
-        return data_sets.load(config.data, split="test", data_dir=request.data_dir)
-    return data_of(config, "test")
+    return asked[0]
 
 
-def _choose(count: int, request: Request) -> IntArray:
-    """The numbers of the images to take: all, or as many as were asked for, anywhere in the set."""
-    wanted = min(request.images or count, count)
-    return np.sort(rng.permutation(request.seed, "order", epoch=0, n=count)[:wanted])
+def _refuse_others(context: click.Context, name: str, known: set[str]) -> None:
+    """Refuse options that say nothing to what is measured."""
+    options = _options(context)
+    for other in options:
+        given = context.get_parameter_source(other) is ParameterSource.COMMANDLINE
+        if given and other not in {name, *known}:
+            raise UsageError(f"{options[other]} means nothing to {options[name]}")
 
 
-def _measure(
-    request: Request, found: FoundCheckpoint, dataset: Dataset, chosen: IntArray
-) -> Measured:
-    """The likelihood under one checkpoint, checked against the decoder's floor."""
-    device = resolve_device(request.device)
-    trained = from_checkpoint(found.checkpoint, request.weights, device)
-    images, T = dataset.images[chosen], trained.diffusion.schedule.T
-    draws = T if request.exact else request.draws or DRAWS
-    with trained.denoiser(request.threads) as model:
-        batch = SHARDS_A_THREAD * model.shard * model.workers.threads
-        total = model_calls(T, len(images), draws, batch)
-        with Progress(
-            f"evaluating {found.path}", total, images=min(batch, len(images))
-        ) as progress:
-            likelihood = estimate_likelihood(
-                trained.diffusion,
-                model,
-                images,
-                samples=chosen,
-                draws=draws,
-                seed=request.seed,
-                batch=batch,
-                device=device,
-                progress=progress.advance,
-            )
-    limit = decoder_limit(trained.diffusion, images)
-    check_limit(float(likelihood.clipped.terms(1, 1).mean()), limit)
-    path, step = str(found.path), found.checkpoint.step
-    return Measured(path, step, request.weights, trained.config.diffusion, likelihood, limit)
-
-
-def _compared(measured: list[Measured]) -> tuple[Comparison, Comparison]:
-    """Their differences, with clipping and without."""
-    one, other = (checkpoint.likelihood for checkpoint in measured)
-    return compare(one.clipped, other.clipped), compare(one.unclipped, other.unclipped)
-
-
-def _as_text(
-    request: Request, dataset: Dataset, chosen: IntArray, measured: list[Measured]
-) -> list[str]:
-    lines = [
-        f"{dataset.name}, test set: {len(chosen):,} of {len(dataset.images):,} images of "
-        f"{dataset.images[0].size} dimensions, seed {request.seed}",
-        "",
-    ]
-    for checkpoint in measured:
-        lines += [*likelihood_report.table(checkpoint), ""]
-    if len(measured) > 1:
-        one, other = (checkpoint.likelihood.clipped.T for checkpoint in measured)
-        compared = _compared(measured)
-        lines += [*likelihood_report.comparison_lines(*compared, same_times=one == other), ""]
-    return lines[:-1]
-
-
-def _as_json(
-    request: Request, dataset: Dataset, chosen: IntArray, measured: list[Measured]
-) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "data": dataset.name,
-        "split": "test",
-        "images": len(chosen),
-        "dims": int(dataset.images[0].size),
-        "seed": request.seed,
-        "dtype": "float32",
-        **likelihood_report.as_json(measured[0]),
+def _options(context: click.Context) -> dict[str, str]:
+    """Every parameter's name and what a user calls it."""
+    return {
+        str(p.name): p.opts[0] if isinstance(p, click.Option) else p.human_readable_name
+        for p in context.command.params
     }
-    if len(measured) > 1:
-        clipped, unclipped = map(likelihood_report.comparison_as_json, _compared(measured))
-        result["against"] = likelihood_report.as_json(measured[1])
-        result["difference"] = {"clipped": clipped, "unclipped": unclipped}
-    return result
-
-
-def _plot(path: Path, measured: list[Measured]) -> None:
-    terms = []
-    for number, checkpoint in enumerate(measured):
-        clipped, unclipped = checkpoint.likelihood
-        for kind, draws in (("unclipped", unclipped), ("clipped", clipped)):  # the latter on top
-            means = draws.at_each_time()
-            label = f"{kind}, {('RUN', '--against')[number]}" if len(measured) > 1 else kind
-            terms.append(Terms(label, means.t, means.mean, means.standard_error))
-    draw_and_save(lambda: ledger_figure(terms, title="The bound, term by term"), path)

@@ -13,12 +13,15 @@ from tinyddpm.gradcheck.complex_step import Backward, Case, Forward
 from tinyddpm.ops.attention import QkvOrder, attention, attention_backward
 from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
+from tinyddpm.ops.cross_entropy import cross_entropy, cross_entropy_backward
 from tinyddpm.ops.dropout import dropout, dropout_backward
 from tinyddpm.ops.embedding import embedding, embedding_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
+from tinyddpm.ops.max_pool import max_pool, max_pool_backward
 from tinyddpm.ops.mean_square import mean_square, mean_square_backward
+from tinyddpm.ops.relu import relu, relu_backward
 from tinyddpm.ops.scale_shift import scale_shift, scale_shift_backward
 from tinyddpm.ops.silu import silu, silu_backward
 from tinyddpm.ops.softmax import softmax, softmax_backward
@@ -41,6 +44,7 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     yield _single("embedding", partial(embedding, labels=labels), embedding_backward, draw((4, 3)))
     yield Case("concat", concat, concat_backward, (draw((2, 3, 2, 4)), draw((2, 3, 2, 3))))
     yield Case("mean_square", _mean_square, _mean_square_backward, (draw((2, 3, 3, 2)),))
+    yield from _classification(draw)
 
 
 def _convolutions(draw: Draw) -> Iterator[Case]:
@@ -92,6 +96,13 @@ def _embeddings(draw: Draw) -> Iterator[Case]:
         forward = partial(time_embedding, dim=8, order=order, shift=shift)
         name = f"time_embedding {order}, shift {shift}"
         yield _single(name, forward, time_embedding_backward, 5 + draw(4))
+
+
+def _classification(draw: Draw) -> Iterator[Case]:
+    yield _single("relu", relu, relu_backward, draw((3, 4)))
+    yield _single("max_pool", max_pool, max_pool_backward, draw((2, 4, 6, 3)))
+    entropy = partial(cross_entropy, labels=np.array([2, 0, 4, 4]))
+    yield _single("cross_entropy", entropy, cross_entropy_backward, draw((4, 5)))
 
 
 def _single(name: str, forward: Forward, backward: Callable[[Array, Any], Array], x: Array) -> Case:
