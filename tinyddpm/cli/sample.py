@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import resolve_device
-from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
+from tinyddpm.arrays import resolve_device, to_host
+from tinyddpm.cli.completion import complete_run
+from tinyddpm.cli.messages import say
+from tinyddpm.cli.options import (
+    RUNS,
+    device_option,
+    precision_option,
+    seed_type,
+    threads_option,
+)
 from tinyddpm.cli.progress import Progress
-from tinyddpm.errors import StorageError, UsageError
-from tinyddpm.figures.grid import grid, save_png
-from tinyddpm.files import write_atomically
+from tinyddpm.cli.sample_files import SampleFiles
+from tinyddpm.data.dataset import ByteArray
+from tinyddpm.data.pixels import to_bytes
+from tinyddpm.diffusion.interpolation import noise_rows
+from tinyddpm.diffusion.sampling import SampleStep
+from tinyddpm.errors import UsageError
+from tinyddpm.figures.animation import FRAMES, kept_times
+from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.training import run_directory
-from tinyddpm.training.model import Weights, from_checkpoint
+from tinyddpm.training.model import TrainedModel, Weights, from_checkpoint
 
 EXAMPLES = """\b
 Examples:
   tinyddpm sample --steps 1000
   tinyddpm sample runs/classes --class 7 --guidance 1 --steps 50 --ddim 0
   tinyddpm sample runs/mnist-1 --steps 100 --n 16 --seed 3 --out digits.png
+  tinyddpm sample --steps 1000 --gif denoising.gif
+  tinyddpm sample --steps 100 --interpolate 11 --out between.png
 """
+IMAGES, ROWS = 64, 8
 
 
 @click.command(epilog=EXAMPLES, short_help="Generate images.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=click.Path(path_type=Path), required=False, shell_complete=complete_run)
 @click.option(
     "--steps",
     type=int,
@@ -42,6 +58,13 @@ Examples:
     help="DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
 )
 @click.option(
+    "--interpolate",
+    "columns",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Rows of K images on the way from one noise to another, each by DDIM without noise.",
+)
+@click.option(
     "--class",
     "class_name",
     metavar="NAME",
@@ -54,7 +77,12 @@ Examples:
     metavar="W",
     help="Weight of classifier-free guidance: ε = (1 + W) ε(class) − W ε(no class).",
 )
-@click.option("--n", type=click.IntRange(min=1), default=64, metavar="N", help="Images.")
+@click.option(
+    "--n",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
+)
 @click.option("--seed", type=seed_type, default=0, help="Seed of the noise.")
 @click.option(
     "--weights",
@@ -75,69 +103,104 @@ Examples:
     metavar="FILE",
     help="Also the images themselves: array `images`, uint8 (N, H, W, C).",
 )
+@click.option(
+    "--gif",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=f"Also the way from noise to the grid, in {FRAMES} frames: .gif, or .png (APNG), which "
+    "is exact in colour too.",
+)
+@click.option(
+    "--frames",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also these frames as PNG, in a folder of their own.",
+)
 @threads_option
 @device_option
+@precision_option
 def sample(
     run: Path | None,
     steps: int | None,
     eta: float | None,
+    columns: int | None,
     class_name: str | None,
     guidance: float,
-    n: int,
+    n: int | None,
     seed: int,
     weights: Weights,
     out: Path,
     npz: Path | None,
+    gif: Path | None,
+    frames: Path | None,
     threads: int,
     device: str,
+    precision: Precision,
 ) -> None:
     """Generate images with a trained RUN (a run directory or a checkpoint file).
 
     Without RUN it is the one in runs/ that was trained last. Fewer steps than T walk a respaced
     chain: strided times with β recomputed.
     """
-    _check_writable(out, npz)
-    path = run or run_directory.newest(RUNS)
-    found = run_directory.find(path)
-    if found.warning:
-        click.echo(f"warning: {found.warning}", err=True)
-    checkpoint = found.checkpoint
-    model = from_checkpoint(checkpoint, weights, resolve_device(device))
+    files = SampleFiles(out, npz, gif, frames)
+    files.check()
+    n = _count(n, columns, eta)
+    model = _load(run, weights, device, precision)
     T = model.diffusion.schedule.T
     if steps is not None and not 1 <= steps <= T:
         raise UsageError(f"--steps must be from 1 to {T}: got {steps}")
-    labels = _labels(class_name, model.config.class_names, n)
-    click.echo(f"{found.path}: step {checkpoint.step}, {weights} weights", err=True)
-    with Progress(f"sampling {n}", steps or T) as progress:
-        images = model.sample(
-            n,
-            steps=steps,
-            eta=eta,
-            labels=labels,
-            guidance=guidance,
-            seed=seed,
-            threads=threads,
-            progress=lambda _: progress.advance(),
+    classes = model.config.class_names
+    labels = _labels(class_name, classes, n)
+    if columns:
+        labels = _labels_of_rows(labels, classes, n // columns, columns)
+        x_T = noise_rows(n // columns, columns, model.image_shape, seed=seed)
+        walk = model.decode(x_T, steps=steps, labels=labels, guidance=guidance, threads=threads)
+    else:
+        walk = model.walk(
+            n, steps=steps, eta=eta, labels=labels, guidance=guidance, seed=seed, threads=threads
         )
-    save_png(grid(images, zoom=max(1, 56 // images.shape[1])), out)
-    click.echo(out)
-    if npz:
-        write_atomically(npz, lambda file: np.savez(file, images=images))
-        click.echo(npz)
+    film = _shoot(walk, steps or T, f"sampling {n}", whole=files.film)
+    files.write(film, columns)
 
 
-def _check_writable(out: Path, npz: Path | None) -> None:
-    """Refuse before the work what could not be written after it."""
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"the picture is a PNG, and {out} is not named like one")
-    if out == npz:
-        raise UsageError(f"the picture and the images cannot both be {out}")
-    for path in (out, npz):
-        folder = path.absolute().parent if path else None
-        if folder and not folder.is_dir():
-            raise UsageError(f"there is no folder {folder} to write in")
-        if folder and not os.access(folder, os.W_OK):
-            raise StorageError(f"the folder {folder} cannot be written to")
+def _count(n: int | None, columns: int | None, eta: float | None) -> int:
+    """How many images; a row that is interpolated needs all of its ``columns``."""
+    if columns is None:
+        return IMAGES if n is None else n
+    if eta:
+        raise UsageError(
+            f"--interpolate shows what lies between two noises, and --ddim {eta:g} adds others",
+            remedy="--ddim 0, or no --ddim: it is meant by --interpolate",
+        )
+    n = ROWS * columns if n is None else n
+    if n % columns:
+        raise UsageError(
+            f"--n {n} images cannot be laid out in rows of {columns}",
+            remedy=f"--n {-(-n // columns) * columns}",
+        )
+    return n
+
+
+def _load(run: Path | None, weights: Weights, device: str, precision: Precision) -> TrainedModel:
+    found = run_directory.find(run or run_directory.newest(RUNS))
+    if found.warning:
+        say(f"warning: {found.warning}")
+    device = resolve_device(device)
+    model = from_checkpoint(found.checkpoint, weights, device, precision)
+    say(f"{found.path}: step {found.checkpoint.step}, {weights} weights")
+    return model
+
+
+def _shoot(walk: Iterator[SampleStep], steps: int, label: str, *, whole: bool) -> list[ByteArray]:
+    """Walk to the end. Of the whole film, keep what is worth a frame, else the last one alone."""
+    kept = kept_times(steps) if whole else [0]
+    film = []
+    with Progress(label, steps) as progress:
+        for t, x, _ in walk:
+            if t - 1 in kept:
+                film.append(to_bytes(to_host(x)))
+            progress.advance()
+    return film
 
 
 def _labels(
@@ -151,3 +214,12 @@ def _labels(
         remedy = f"one of {known}" if known else "a network trained with --conditional"
         raise UsageError(f"the network has no class {class_name!r}", remedy=remedy)
     return np.full(n, class_names.index(class_name))
+
+
+def _labels_of_rows(
+    labels: npt.NDArray[np.int64] | None, class_names: tuple[str, ...], rows: int, columns: int
+) -> npt.NDArray[np.int64] | None:
+    """A row keeps to one class: all classes in turn, unless ``labels`` were asked for."""
+    if labels is not None or not class_names:
+        return labels
+    return np.repeat(np.arange(rows) % len(class_names), columns)

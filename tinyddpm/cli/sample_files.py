@@ -1,0 +1,95 @@
+"""The files that ``tinyddpm sample`` leaves."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+
+from tinyddpm.cli.messages import say
+from tinyddpm.data.dataset import ByteArray
+from tinyddpm.errors import StorageError, UsageError
+from tinyddpm.figures.animation import (
+    check_animation_name,
+    check_frames_folder,
+    save_animation,
+    save_frames,
+)
+from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.files import write_atomically
+
+
+class SampleFiles(NamedTuple):
+    """Where the results go; what is None was not asked for.
+
+    Attributes:
+        out: the picture.
+        npz: the images themselves.
+        gif: the way from noise to the picture, animated.
+        frames: a folder for the same, frame by frame.
+    """
+
+    out: Path
+    npz: Path | None
+    gif: Path | None
+    frames: Path | None
+
+    @property
+    def film(self) -> bool:
+        """Whether more is wanted than the end of the way."""
+        return bool(self.gif or self.frames)
+
+    def check(self) -> None:
+        """Refuse before the work what could not be written after it.
+
+        Raises:
+            UsageError: a name is that of another kind of file, or no folder is there for it.
+            StorageError: the folder cannot be written to.
+        """
+        if self.out.suffix.lower() != ".png":
+            raise UsageError(f"the picture is a PNG, and {self.out} is not named like one")
+        if self.gif:
+            check_animation_name(self.gif)
+        if self.frames:
+            check_frames_folder(self.frames)
+        paths = [path.absolute() for path in self if path]
+        for i, path in enumerate(paths):
+            if path in paths[:i]:
+                raise UsageError(f"two results cannot both be {path}")
+            if self.frames and path.parent.resolve() == self.frames.resolve():
+                raise UsageError(f"{self.frames} is for the frames alone, and not for {path.name}")
+            _check_folder(path.parent)
+
+    def write(self, film: list[ByteArray], columns: int | None) -> None:
+        """Write what was asked for, and the names to stdout.
+
+        Args:
+            film: the images (N, H, W, C) at one time after the other; the last are the result.
+            columns: images in a row; None: as many as make the picture nearly square.
+        """
+        images = film[-1]
+        sheet = partial(grid, columns=columns, zoom=max(1, 56 // images.shape[1]))
+        save_png(sheet(images), self.out)
+        click.echo(self.out)
+        if self.npz:
+            write_atomically(self.npz, lambda file: np.savez(file, images=images))
+            click.echo(self.npz)
+        if self.gif:
+            if self.gif.suffix.lower() == ".gif" and images.shape[-1] == 3:
+                say("note: a frame of a GIF has 256 colours at most; --gif FILE.png keeps them all")
+            save_animation(map(sheet, film), len(film), self.gif)
+            click.echo(self.gif)
+        if self.frames:
+            save_frames(map(sheet, film), self.frames)
+            click.echo(self.frames)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} to write in")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"the folder {folder} cannot be written to")
