@@ -66,6 +66,16 @@ def ema_half_life(decay: float) -> float:
     return math.log(0.5) / math.log(decay)
 
 
+def learning_rate(step: int, peak: float, warmup: int, decay_from: int) -> float:
+    """The learning rate of ``step``: linear up to ``peak`` at step ``warmup``, then constant, and
+    from step ``decay_from`` on ``peak`` √(decay_from / step); a ``decay_from`` of 0 means never.
+
+    It depends on the step alone, so that a run can be prolonged.
+    """
+    decay = math.sqrt(decay_from / step) if decay_from else 1.0
+    return peak * min(1.0, step / max(warmup, 1), decay)
+
+
 def warmed_up(step: int, peak: float, warmup: int) -> float:
     """The learning rate of ``step``: linear up to ``peak`` at step ``warmup``, then constant.
 

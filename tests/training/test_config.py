@@ -7,7 +7,7 @@ import pytest
 
 from tinyddpm.errors import CheckpointError, UsageError
 from tinyddpm.nn.config import PRESETS
-from tinyddpm.training.config import RunConfig, fit_to, recipe
+from tinyddpm.training.config import RunConfig, default_preset, fit_to, recipe
 
 DIGITS = (10, 28, 28, 1)
 
@@ -44,6 +44,30 @@ def test_attention_stays_at_its_level():
         fit_to(recipe("mnist", "any"), (1, 28, 32, 1))
 
 
+@pytest.mark.parametrize("data", ["glyphs", "mnist", "cifar10"])
+def test_known_data_have_the_preset_of_their_name(data):
+    assert default_preset(data, (10, 30, 30, 7)) == data
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", range(2, 66, 2))
+def test_images_of_ones_own_get_a_small_network_that_fits(size, channels):
+    shape = (10, size, size, channels)
+    preset = default_preset("/home/me/mine", shape)
+    assert preset == ("mnist" if size > 16 and size % 4 == 0 else "glyphs")
+    network = fit_to(recipe(preset, "/home/me/mine"), shape).network
+    assert (network.image_size, network.in_channels, network.out_channels) == (
+        size, channels, channels
+    )  # fmt: skip
+
+
+def test_sizes_that_no_network_halves_get_those_that_would_do():
+    shape = (10, 27, 27, 1)
+    with pytest.raises(UsageError, match="27 pixels are not divisible by 2") as refusal:
+        fit_to(recipe(default_preset("mine", shape), "mine"), shape)
+    assert "26 or 28" in refusal.value.remedy
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -53,6 +77,7 @@ def test_attention_stays_at_its_level():
         {"lr": math.inf},
         {"grad_clip": 0.0},
         {"warmup": -1},
+        {"decay_from": -1},
         {"ema_decay": 1.0},
         {"label_dropout": 1.5},
         {"seed": 2**32},

@@ -8,10 +8,17 @@ from io import TextIOWrapper
 import click
 
 import tinyddpm
+from tinyddpm.cli.bench import bench
+from tinyddpm.cli.completion import completion
+from tinyddpm.cli.data import data
+from tinyddpm.cli.doctor import doctor
 from tinyddpm.cli.evaluate import evaluate
 from tinyddpm.cli.explain import explain
 from tinyddpm.cli.gradcheck import gradcheck
+from tinyddpm.cli.messages import say
+from tinyddpm.cli.runs import runs
 from tinyddpm.cli.sample import sample
+from tinyddpm.cli.settings import name_variables, origin_of_mistake, unknown_variables
 from tinyddpm.cli.train import train
 from tinyddpm.cli.verify import verify
 from tinyddpm.errors import StorageError, TinyDDPMError
@@ -28,23 +35,44 @@ Example:
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(tinyddpm.__version__, prog_name="tinyddpm")
-def commands() -> None:
-    """Denoising diffusion in NumPy and CuPy, every gradient by hand."""
+@click.pass_context
+def commands(ctx: click.Context) -> None:
+    """Denoising diffusion in NumPy and CuPy, every gradient by hand.
+
+    An option can be set in the environment, too: $TINYDDPM_TRAIN_BATCH is --batch of train.
+    """
+    name = ctx.invoked_subcommand or ""
+    if name in commands.commands:
+        for variable, nearest in unknown_variables(name, commands.commands[name]):
+            say(f"note: ${variable} is no option of {name}; was it meant to be {nearest}?")
 
 
-for verb in (train, sample, evaluate, explain, gradcheck, verify):
+for verb in (
+    train,
+    sample,
+    evaluate,
+    explain,
+    gradcheck,
+    verify,
+    bench,
+    data,
+    runs,
+    doctor,
+    completion,
+):
     commands.add_command(verb)
+name_variables(commands)
 
 
 def main() -> None:
     """Run the command line; a user's mistake gives one message and no traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # no β where a terminal knows none, but no traceback
-            stream.reconfigure(errors="replace")
+    _forgive_poor_encodings()
     try:
         code = commands.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if where := origin_of_mistake(error):
+            say(f"cause: it is set by {where}")
         code = error.exit_code
     except TinyDDPMError as error:
         click.echo(f"error: {error}", err=True)
@@ -60,3 +88,10 @@ def main() -> None:
         click.echo("stopped", err=True)
         code = 130
     sys.exit(code)
+
+
+def _forgive_poor_encodings() -> None:
+    """Where a terminal knows no β there is none, but no traceback either."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
+
+from tinyddpm.kernels.cuda.runtime import Precision
 
 RUNS = Path("runs")  # where runs are written, and looked for
 
@@ -13,6 +16,12 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     help="Where to compute; auto takes a GPU if there is one that CuPy can use.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="tf32",
+    help="What a GPU multiplies; it adds in float32, and a CPU computes in float32 anyway.",
 )
 threads_option = click.option(
     "--threads",

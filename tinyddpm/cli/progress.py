@@ -71,7 +71,7 @@ class Progress:
             self._bar.update(1)
         elif self._line_is_due(now):
             self._last_line = now
-            left = _duration((self.total - self.done) / per_second)
+            left = duration((self.total - self.done) / per_second)
             say(f"{self.label}  {self._text}  {left} left")
 
     def _line_is_due(self, now: float) -> bool:
@@ -84,7 +84,8 @@ class Progress:
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return ``seconds`` as hours and minutes, or minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

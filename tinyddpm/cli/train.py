@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,44 +13,53 @@ import click
 from tinyddpm import data as data_sets
 from tinyddpm import optim
 from tinyddpm.arrays import cuda_obstacle, resolve_device
+from tinyddpm.cli import dry_run, print_config, train_plan
+from tinyddpm.cli.completion import complete_data, complete_preset, complete_run
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import RUNS, device_option, seed_type, threads_option
+from tinyddpm.cli.options import (
+    RUNS,
+    device_option,
+    precision_option,
+    seed_type,
+    threads_option,
+)
 from tinyddpm.cli.progress import Progress
-from tinyddpm.cli.run_data import data_of
+from tinyddpm.cli.settings import config_option
 from tinyddpm.cli.signals import StopSignals
-from tinyddpm.data import Dataset
+from tinyddpm.cli.terminal_preview import show_previews
+from tinyddpm.cli.train_plan import Plan
+from tinyddpm.data.dataset import ByteArray
 from tinyddpm.diffusion.gaussian import Prediction, Variance
 from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective
 from tinyddpm.errors import UsageError
+from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.config import PRESETS
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import available_cores
 from tinyddpm.training import loop, run_directory
-from tinyddpm.training.checkpoint import Checkpoint
-from tinyddpm.training.config import (
-    DEFAULT_PRESET,
-    RunConfig,
-    ScheduleName,
-    TimeSampling,
-    fit_to,
-    recipe,
-)
+from tinyddpm.training.config import ScheduleName, TimeSampling
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport
-
-CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "vlb_weight", "times"}
-
 
 EXAMPLES = """\b
 Examples:
   tinyddpm train --data mnist
+  tinyddpm train --data mnist --dry-run
   tinyddpm train --data mnist --train-steps 2000 --out runs/short
   tinyddpm train --resume runs/short --train-steps 4000
+  tinyddpm train --data mnist --batch 32 --print-config > mine.toml
+  tinyddpm train --config mine.toml --seed 1
 """
 
 
 @click.command(epilog=EXAMPLES, short_help="Train a network.")
-@click.option("--data", metavar="NAME", help=f"{', '.join(data_sets.LOADERS)}.  [default: glyphs]")
+@click.option(
+    "--data",
+    metavar="NAME",
+    shell_complete=complete_data,
+    help=f"{', '.join(data_sets.LOADERS)}, a folder of pictures, or a .npz or .npy file.  "
+    "[default: glyphs]",
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -58,8 +67,20 @@ Examples:
     "[default: $TINYDDPM_DATA/NAME, the cache, a download into it]",
 )
 @click.option(
+    "--image-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Height and width that the pictures of a folder get.  [default: as they are]",
+)
+@click.option(
+    "--skip-bad/--no-skip-bad",
+    default=None,
+    help="Leave out pictures of a folder that cannot be read.  [default: no]",
+)
+@click.option(
     "--preset",
     metavar="NAME",
+    shell_complete=complete_preset,
     help=f"Network and recipe: {', '.join(PRESETS)}.  [default: the data set's]",
 )
 @click.option(
@@ -77,10 +98,10 @@ Examples:
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
 @click.option(
-    "--conditional",
-    is_flag=True,
+    "--conditional/--no-conditional",
     default=None,
-    help="Tell the network the class of each image, and sometimes not, for guidance.",
+    help="Tell the network the class of each image, and sometimes not, for guidance.  "
+    "[default: no]",
 )
 @click.option(
     "--schedule",
@@ -132,6 +153,7 @@ Examples:
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
+    shell_complete=complete_run,
     help="Go on with this run; of the options above only --train-steps and --data-dir may be "
     "others.",
 )
@@ -149,15 +171,41 @@ Examples:
     metavar="N",
     help="Steps between preview grids (16 images, 50 steps); 0: none.",
 )
+@click.option(
+    "--preview-terminal/--no-preview-terminal", help="Show some of each preview here, too."
+)
 @threads_option
 @device_option
+@precision_option
+@config_option
+@click.option(
+    "--print-config",
+    "printing",
+    is_flag=True,
+    help="Print all settings and where each comes from, and do nothing else.",
+)
+@click.option(
+    "--dry-run",
+    "dry",
+    is_flag=True,
+    help="Print parameters, memory, disk space and, from a few steps, time; leave no run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="--print-config or --dry-run in JSON.")
+@click.pass_context
 def train(
+    ctx: click.Context,
+    /,
     resume: Path | None,
     out: Path | None,
     threads: int,
     device: str,
+    precision: Precision,
     save_every: int,
     preview_every: int,
+    preview_terminal: bool,  # noqa: FBT001
+    printing: bool,  # noqa: FBT001
+    dry: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
     **chosen: Any,
 ) -> None:
     """Train a network, and leave a run directory to sample from.
@@ -166,82 +214,41 @@ def train(
     saves, and says how to go on.
     """
     given = {key: value for key, value in chosen.items() if value is not None}
+    if out and resume and out != resume:
+        raise UsageError("--resume writes into the run it goes on with", remedy="no --out")
+    if as_json and not (printing or dry):
+        raise UsageError("--json is for --print-config and --dry-run")
     device = _say_device(device)
-    execution = loop.Execution(threads, device, save_every, preview_every)
-    if resume:
-        if out:
-            raise UsageError("--resume writes into the run it goes on with", remedy="no --out")
-        run, config, dataset, checkpoint = _resumed(resume, given)
-        if checkpoint and checkpoint.step >= config.train_steps:
-            say(
-                f"{resume} is at step {checkpoint.step} of {config.train_steps}: nothing to "
-                "do (--train-steps N, counted from the beginning, prolongs it)"
-            )
-            return
+    execution = loop.Execution(threads, device, save_every, preview_every, precision)
+    show = show_previews(preview_every) if preview_terminal else None
+    plan = train_plan.resumed(resume, given) if resume else train_plan.new(given)
+    if printing:
+        print_config.show(print_config.resolved(ctx, plan.config), as_json=as_json)
+    elif dry:
+        dry_run.show(plan, execution, out or RUNS, as_json=as_json)
+    elif plan.first >= plan.config.train_steps:
+        say(
+            f"{resume} is at step {plan.first} of {plan.config.train_steps}: nothing to "
+            "do (--train-steps N, counted from the beginning, prolongs it)"
+        )
     else:
-        config, dataset = _new_config(given)
-        path = out or run_directory.next_free(RUNS, config.data)
-        run, checkpoint = RunDirectory.create(path, config.to_json()), None
-    _say_what(config, dataset, execution, checkpoint.step if checkpoint else 0)
-    _run(config, dataset, run, execution, checkpoint)
+        _say_what(plan, execution)
+        _run(plan, plan.run or _begin(plan, out), execution, show)
 
 
-def _new_config(given: dict[str, Any]) -> tuple[RunConfig, Dataset]:
-    name = given.pop("data", "glyphs")
-    data_dir = given.pop("data_dir", None)
-    dataset = data_sets.load(name, data_dir=data_dir)
-    preset = given.pop("preset", DEFAULT_PRESET.get(name, "mnist"))
-    where = str(dataset.folder.absolute()) if dataset.folder else ""
-    class_names = dataset.class_names if given.pop("conditional", False) else ()
-    config = _with_options(replace(recipe(preset, name), data_dir=where), given)
-    made_for, size = config.network.image_size, dataset.images.shape[1]
-    if made_for != size:
-        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {size}")
-    return fit_to(config, dataset.images.shape, class_names), dataset
-
-
-def _with_options(config: RunConfig, given: dict[str, Any]) -> RunConfig:
-    chain = {key: given[key] for key in CHAIN_OPTIONS & given.keys()}
-    rest = {key: given[key] for key in given.keys() - CHAIN_OPTIONS}
-    return replace(config, diffusion=replace(config.diffusion, **chain), **rest)
-
-
-def _resumed(
-    path: Path, given: dict[str, Any]
-) -> tuple[RunDirectory, RunConfig, Dataset, Checkpoint | None]:
-    run = RunDirectory.open(path)
-    if not run.saved():  # it was stopped before its first checkpoint: it begins anew
-        config = _as_it_was(RunConfig.from_json(run.read_config()), given)
-        return run, config, data_of(config), None
-    found = run.latest_checkpoint()
-    if found.warning:
-        say(f"warning: {found.warning}")
-    saved = RunConfig.from_json(found.checkpoint.config)
-    config = _as_it_was(saved, given)
-    loop.check_same_config(config, found.checkpoint)
-    dataset = data_of(config)
-    loop.check_same_data(dataset, found.checkpoint)
-    return run, config, dataset, found.checkpoint
-
-
-def _as_it_was(saved: RunConfig, given: dict[str, Any]) -> RunConfig:
-    """The configuration with what was ``given`` anew."""
-    if given.pop("conditional", False) and not saved.class_names:
-        raise UsageError("the run was begun without classes", remedy="leave out --conditional")
-    if "data_dir" in given:
-        given["data_dir"] = str(given["data_dir"].absolute())
-    return _with_options(saved, given)
+def _begin(plan: Plan, out: Path | None) -> RunDirectory:
+    path = out or run_directory.next_free(RUNS, plan.dataset.name)
+    return RunDirectory.create(path, plan.config.to_json())
 
 
 def _run(
-    config: RunConfig,
-    dataset: Dataset,
+    plan: Plan,
     run: RunDirectory,
     execution: loop.Execution,
-    checkpoint: Checkpoint | None,
+    show: Callable[[ByteArray], None] | None,
 ) -> None:
-    first = checkpoint.step if checkpoint else 0
-    total, label = config.train_steps - first, f"training {config.data}"
+    config, first = plan.config, plan.first
+    total, label = config.train_steps - first, f"training {plan.dataset.name}"
     with StopSignals() as signals:
         with Progress(label, total, images=config.batch, first=first) as progress:
             smooth = _SmoothLoss()
@@ -249,8 +256,8 @@ def _run(
             def after_step(_step: int, report: StepReport) -> None:
                 progress.advance(f"loss {smooth(report.loss):.4f}")
 
-            hooks = loop.Hooks(after_step, signals.asked)
-            last = loop.train(config, dataset, run, execution, hooks, checkpoint)
+            hooks = loop.Hooks(after_step, signals.asked, show)
+            last = loop.train(config, plan.dataset, run, execution, hooks, plan.checkpoint)
         if signals.asked() and last < config.train_steps:
             go_on = f"tinyddpm train --resume {run.path}"
             say(f"saved step {last}; go on with: {go_on}")
@@ -277,14 +284,16 @@ def _say_device(device: str) -> str:
     return resolved
 
 
-def _say_what(config: RunConfig, dataset: Dataset, execution: loop.Execution, first: int) -> None:
+def _say_what(plan: Plan, execution: loop.Execution) -> None:
+    config = plan.config
     parameters = UNet(config.network).parameters.count
     half_life = optim.ema_half_life(config.ema_decay)
     threads = execution.threads or available_cores()
-    going_on = f"going on from step {first:,}: " if first else ""
+    going_on = f"going on from step {plan.first:,}: " if plan.first else ""
+    images = f"{len(plan.dataset.images):,} images of {plan.dataset.name}"
     say(
-        f"{going_on}{len(dataset.images):,} images of {config.data}, preset {config.preset}: "
-        f"{parameters:,} parameters, {config.train_steps:,} steps of {config.batch} images, "
+        f"{going_on}{images}, preset {config.preset}: {parameters:,} parameters, "
+        f"{config.train_steps:,} steps of {config.batch} images, "
         f"{threads} threads, seed {config.seed}, "
         f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)"
     )

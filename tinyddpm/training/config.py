@@ -68,8 +68,9 @@ class RunConfig:
     """One training run.
 
     Attributes:
-        data: name of the data set.
-        data_dir: the folder it was read from, if one was named.
+        data: name of the data set or, for a user's own, its absolute path.
+        data_dir: the folder it was read from, or where it is by now.
+        skip_bad: pictures that cannot be read are left out.
         preset: the name under which the network and the recipe were chosen.
         seed: of every random number.
         class_names: of the labels that the network is told; empty: it is told none.
@@ -81,6 +82,7 @@ class RunConfig:
         train_steps: steps in all.
         lr: Adam's learning rate after warm-up.
         warmup: steps of linear warm-up.
+        decay_from: the step from which on the learning rate falls as 1/√step; 0 for none.
         grad_clip: largest global norm of the gradient.
         ema_decay: decay of the moving average of the parameters.
         flips: mirror half of the images left to right; for natural images, never for digits.
@@ -88,6 +90,7 @@ class RunConfig:
 
     data: str
     data_dir: str = ""
+    skip_bad: bool = False
     preset: str
     seed: int = 0
     class_names: tuple[str, ...] = ()
@@ -99,6 +102,7 @@ class RunConfig:
     train_steps: int
     lr: float
     warmup: int
+    decay_from: int = 0
     grad_clip: float = 1.0
     ema_decay: float
     flips: bool = False
@@ -108,10 +112,15 @@ class RunConfig:
         for name in ("batch", "shard", "train_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
-        if not (0 < self.lr < 1e3 and 0 < self.grad_clip < math.inf and self.warmup >= 0):
+        if not (0 < self.lr < 1e3 and 0 < self.grad_clip < math.inf):
             raise UsageError(
-                "lr and grad_clip must be positive, and warmup not negative",
-                cause=f"lr {self.lr}, grad_clip {self.grad_clip}, warmup {self.warmup}",
+                "lr and grad_clip must be positive",
+                cause=f"lr {self.lr}, grad_clip {self.grad_clip}",
+            )
+        if self.warmup < 0 or self.decay_from < 0:
+            raise UsageError(
+                "warmup and decay_from are numbers of steps, not negative",
+                cause=f"warmup {self.warmup}, decay_from {self.decay_from}",
             )
         if not (0 <= self.ema_decay < 1 and 0 <= self.label_dropout <= 1):
             raise UsageError(
@@ -161,21 +170,39 @@ def differing_keys(a: RunConfig, b: RunConfig) -> list[str]:
     """Return ``key: a's value → b's value`` for each key that two configs do not share."""
     return [
         f"{key}: {old} → {new}"
-        for (key, old), (_, new) in zip(_flat(a.to_json()), _flat(b.to_json()), strict=True)
+        for (key, old), (_, new) in zip(flat(a.to_json()), flat(b.to_json()), strict=True)
         if old != new
     ]
 
 
-def _flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the items of nested dictionaries, their keys joined by dots."""
     items: list[tuple[str, Any]] = []
     for key, value in plain.items():
         nested = isinstance(value, dict)
-        items += _flat(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
+        items += flat(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
     return items
 
 
 NATURAL_IMAGES = {"cifar10"}  # may be mirrored; digits and letters never
-DEFAULT_PRESET = {"glyphs": "glyphs", "mnist": "mnist", "fashion-mnist": "mnist"}
+DEFAULT_PRESET = {
+    "glyphs": "glyphs",
+    "mnist": "mnist",
+    "fashion-mnist": "mnist",
+    "cifar10": "cifar10",
+}
+
+
+def default_preset(data: str, images_shape: tuple[int, ...]) -> str:
+    """Return the preset for a data set of images (N, H, W, C).
+
+    One that is not known by name gets a small network, which ``fit_to`` makes for its images: that
+    of MNIST, of three levels, if they are larger than those of the glyphs and can be halved twice.
+    """
+    if data in DEFAULT_PRESET:
+        return DEFAULT_PRESET[data]
+    size = images_shape[1]
+    return "mnist" if size > UNetConfig.preset("glyphs").image_size and size % 4 == 0 else "glyphs"
 
 
 def recipe(preset: str, data: str) -> RunConfig:
@@ -241,9 +268,10 @@ _RECIPES: dict[str, RunConfig] = {
         diffusion=DiffusionConfig(),
         batch=64,
         shard=16,
-        train_steps=8000,
-        lr=2e-3,
+        train_steps=12_000,
+        lr=4e-3,
         warmup=200,
+        decay_from=1000,
         ema_decay=0.999,
     ),
     "mnist-1.7m": RunConfig(
@@ -252,7 +280,7 @@ _RECIPES: dict[str, RunConfig] = {
         network=UNetConfig.preset("mnist-1.7m"),
         diffusion=DiffusionConfig(),
         batch=128,
-        shard=4,
+        shard=8,
         train_steps=4690,  # ten epochs, as in the course
         lr=1e-3,
         warmup=200,

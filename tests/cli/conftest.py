@@ -1,0 +1,27 @@
+"""What the tests of the verbs share."""
+
+import os
+import sys
+
+import pytest
+
+from tinyddpm.cli.main import main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Run one command in an empty folder: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("TINYDDPM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["tinyddpm", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run

@@ -1,0 +1,107 @@
+"""From the options that were given to a run: a new one, or one that goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinyddpm import data as data_sets
+from tinyddpm.cli.messages import say
+from tinyddpm.cli.run_data import data_of, load_data
+from tinyddpm.data import Dataset
+from tinyddpm.errors import UsageError
+from tinyddpm.training import loop
+from tinyddpm.training.checkpoint import Checkpoint
+from tinyddpm.training.config import RunConfig, default_preset, fit_to, recipe
+from tinyddpm.training.run_directory import RunDirectory
+
+CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "vlb_weight", "times"}
+
+
+class Plan(NamedTuple):
+    """What is to be trained.
+
+    Attributes:
+        config: of the run.
+        dataset: its training set.
+        run: where it lies, if it goes on.
+        checkpoint: where it goes on from; None at the beginning.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    run: RunDirectory | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def first(self) -> int:
+        """Steps done so far."""
+        return self.checkpoint.step if self.checkpoint else 0
+
+
+def new(given: dict[str, Any]) -> Plan:
+    """Return the plan of a new run: the preset's recipe, with what was ``given`` in its place."""
+    given = dict(given)
+    name = data_sets.canonical(given.pop("data", "glyphs"))
+    dataset = load_data(
+        name,
+        data_dir=given.pop("data_dir", None),
+        image_size=given.get("image_size"),
+        skip_bad=given.get("skip_bad", False),
+    )
+    _check_size(given.pop("image_size", None), dataset.images.shape[1])
+    preset = given.pop("preset", default_preset(name, dataset.images.shape))
+    where = str(dataset.folder.absolute()) if dataset.folder else ""
+    class_names = dataset.class_names if given.pop("conditional", False) else ()
+    config = _with_options(replace(recipe(preset, name), data_dir=where), given)
+    made_for, size = config.network.image_size, dataset.images.shape[1]
+    if made_for != size:
+        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {size}")
+    return Plan(fit_to(config, dataset.images.shape, class_names), dataset)
+
+
+def resumed(path: Path, given: dict[str, Any]) -> Plan:
+    """Return the plan of going on with the run in ``path``."""
+    run = RunDirectory.open(path)
+    if not run.saved():  # it was stopped before its first checkpoint: it begins anew
+        config = _as_it_was(RunConfig.from_json(run.read_config()), given)
+        return Plan(config, data_of(config), run)
+    found = run.latest_checkpoint()
+    if found.warning:
+        say(f"warning: {found.warning}")
+    saved = RunConfig.from_json(found.checkpoint.config)
+    config = _as_it_was(saved, given)
+    loop.check_same_config(config, found.checkpoint)
+    dataset = data_of(config)
+    loop.check_same_data(dataset, found.checkpoint)
+    return Plan(config, dataset, run, found.checkpoint)
+
+
+def _as_it_was(saved: RunConfig, given: dict[str, Any]) -> RunConfig:
+    """The configuration with what was ``given`` anew."""
+    given = dict(given)
+    if given.pop("conditional", bool(saved.class_names)) != bool(saved.class_names):
+        begun = "with classes" if saved.class_names else "without classes"
+        raise UsageError(f"the run was begun {begun}", remedy="leave out --conditional")
+    _check_size(given.pop("image_size", None), saved.network.image_size)
+    if "data" in given:
+        given["data"] = data_sets.canonical(given["data"])
+    if "data_dir" in given:
+        given["data_dir"] = str(given["data_dir"].absolute())
+    return _with_options(saved, given)
+
+
+def _check_size(asked: int | None, size: int) -> None:
+    """Only pictures of a folder are brought to the size that is asked for, and only at first."""
+    if asked not in {None, size}:
+        raise UsageError(
+            f"--image-size {asked} cannot be: the images have {size} pixels",
+            remedy="no --image-size; it is for a new run on a folder of pictures",
+        )
+
+
+def _with_options(config: RunConfig, given: dict[str, Any]) -> RunConfig:
+    chain = {key: given[key] for key in CHAIN_OPTIONS & given.keys()}
+    rest = {key: given[key] for key in given.keys() - CHAIN_OPTIONS}
+    return replace(config, diffusion=replace(config.diffusion, **chain), **rest)

@@ -1,0 +1,64 @@
+"""What this machine has, and what this process has used of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def peak_memory() -> int:
+    """Return the most memory, in bytes, that this process has had in use (resident) so far.
+
+    Linux tells it in /proc; its getrusage would count the program that started this one, too.
+    """
+    found = _kibibytes(Path("/proc/self/status"), "VmHWM:")
+    if found is not None:
+        return found
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def total_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_memory() -> int | None:
+    """Return the bytes that a new program could have without swapping; None if it is not known."""
+    return _kibibytes(Path("/proc/meminfo"), "MemAvailable:")
+
+
+def blas_name() -> str:
+    """Return name and version of the BLAS that NumPy was built with."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']}"
+
+
+def matmul_gflops(seconds: float = 0.5, size: int = 512) -> float:
+    """Return how many 10^9 operations a second a float32 product (size, size)² does.
+
+    The best of the repetitions that fit into ``seconds``, at least three: what the machine can do
+    when nobody interrupts.
+    """
+    a = np.linspace(-1, 1, size * size, dtype=np.float32).reshape(size, size)
+    out, best, count = np.empty_like(a), float("inf"), 0
+    begun = time.perf_counter()
+    while count < 3 or time.perf_counter() - begun < seconds:
+        before = time.perf_counter()
+        np.matmul(a, a, out=out)
+        best, count = min(best, time.perf_counter() - before), count + 1
+    return 2 * size**3 / best / 1e9
+
+
+def _kibibytes(path: Path, key: str) -> int | None:
+    """The value of ``key`` in one of Linux's tables, in bytes; None where there is none."""
+    try:
+        rows = [line.split() for line in path.read_text("ascii", errors="replace").splitlines()]
+    except OSError:
+        return None
+    return next((int(row[1]) * 1024 for row in rows if row and row[0] == key), None)

@@ -1,0 +1,125 @@
+"""What a run will take, before it is begun: found by doing its first few steps for real.
+
+Memory is the most that the process has had after these steps and the beginning of a preview, for
+all that follow do the same. A checkpoint is four flat float32 arrays (see ``checkpoint``), 16 bytes
+a parameter. Time is the median of the steps after the first, times the steps to be done, and the
+previews between them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import NamedTuple
+
+from tinyddpm.arrays import to_host
+from tinyddpm.data.dataset import Dataset
+from tinyddpm.machine import peak_memory
+from tinyddpm.parallel import Workers
+from tinyddpm.training import loop
+from tinyddpm.training.checkpoint import FLAT, Checkpoint
+from tinyddpm.training.config import RunConfig
+from tinyddpm.training.device_step import DeviceTrainer
+from tinyddpm.training.model import TrainedModel
+from tinyddpm.training.step import Trainer
+
+TIMED_STEPS = 3  # after one that warms up
+TIMED_PREVIEW = 2  # steps of the reverse chain
+KEPT = 3  # checkpoints of a run
+METRICS_LINE = 240  # bytes, about
+
+
+class Estimate(NamedTuple):
+    """What a run will take; sizes in bytes.
+
+    Attributes:
+        parameters: of the network.
+        images: the data set in memory.
+        peak_memory: of the host, of this process so far.
+        checkpoint: one of them, as a file.
+        checkpoints: how many there will be at the end.
+        metrics: the file of metrics at the end.
+        steps: to be done.
+        step_seconds: of the steps that were timed.
+        previews: to be drawn.
+        preview_seconds: of one of them.
+    """
+
+    parameters: int
+    images: int
+    peak_memory: int
+    checkpoint: int
+    checkpoints: int
+    metrics: int
+    steps: int
+    step_seconds: list[float]
+    previews: int
+    preview_seconds: float
+
+    @property
+    def disk(self) -> int:
+        """What the run will occupy, its previews (pictures of 16 images) aside."""
+        return self.checkpoint * self.checkpoints + self.metrics
+
+    @property
+    def seconds(self) -> float:
+        """How long it will take; writing the checkpoints comes on top."""
+        steps = statistics.median(self.step_seconds) * self.steps
+        return steps + self.preview_seconds * self.previews
+
+
+def estimate(
+    config: RunConfig,
+    dataset: Dataset,
+    execution: loop.Execution,
+    resume_from: Checkpoint | None = None,
+) -> Estimate:
+    """Do a few steps of a run, keep nothing of them, and return what the whole will take.
+
+    Raises:
+        NonFiniteError: the loss or the gradient of one of these steps is not finite.
+    """
+    first, last = resume_from.step if resume_from else 0, config.train_steps
+    previews = _multiples(first, last, execution.preview_every)
+    with Workers(execution.threads if execution.device == "cpu" else 1) as workers:
+        trainer = loop.trainer_for(config, dataset, workers, execution)
+        if resume_from:
+            loop.restore(trainer, resume_from)
+        seconds = [_timed(trainer, first + number) for number in range(1, TIMED_STEPS + 2)]
+        preview_seconds = _timed_preview(trainer, execution) if previews else 0.0
+    count, extra = trainer.network.parameters.count, trainer.times.state().values()
+    return Estimate(
+        parameters=count,
+        images=dataset.images.nbytes,
+        peak_memory=peak_memory(),
+        checkpoint=len(FLAT) * 4 * count + sum(array.nbytes for array in extra),
+        checkpoints=min(KEPT, 2 + _multiples(first, last - 1, execution.save_every)),
+        metrics=METRICS_LINE * last,
+        steps=last - first,
+        step_seconds=seconds[1:],
+        previews=previews,
+        preview_seconds=preview_seconds,
+    )
+
+
+def _timed(trainer: Trainer | DeviceTrainer, step: int) -> float:
+    begun = time.perf_counter()
+    for reports in (trainer.advance(step), trainer.flush()):
+        list(reports)  # the steps are done as their reports are taken
+    return time.perf_counter() - begun
+
+
+def _timed_preview(trainer: Trainer | DeviceTrainer, execution: loop.Execution) -> float:
+    """Seconds of a preview, from its first steps."""
+    begun = time.perf_counter()
+    values, device, precision = to_host(trainer.ema), execution.device, execution.precision
+    model = TrainedModel(trainer.config, values, 0, device=device, precision=precision)
+    T = model.diffusion.schedule.T
+    steps = min(TIMED_PREVIEW, T)
+    model.sample(loop.PREVIEW_IMAGES, steps=steps, stream="preview", threads=execution.threads)
+    return (time.perf_counter() - begun) / steps * min(loop.PREVIEW_STEPS, T)
+
+
+def _multiples(first: int, last: int, every: int) -> int:
+    """How many of the steps after ``first`` up to ``last`` are multiples of ``every``; 0: none."""
+    return last // every - first // every if every else 0
