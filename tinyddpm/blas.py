@@ -22,6 +22,7 @@ _OPENBLAS_NAMES = (
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
     ("openblas_get_num_threads", "openblas_set_num_threads"),
 )
+_CORENAMES = tuple(get.replace("num_threads", "corename") for get, _ in _OPENBLAS_NAMES)
 
 
 class BlasThreads(NamedTuple):
@@ -56,15 +57,35 @@ def one_blas_thread() -> Iterator[None]:
         control.set(before)
 
 
-def _bundled_openblas() -> BlasThreads | None:
-    """The library beside NumPy: numpy.libs on Linux and Windows, numpy/.dylibs on macOS."""
+def blas_name() -> str:
+    """Return name and version of NumPy's BLAS, and for which processor its kernels are, if known.
+
+    Those decide its speed; OPENBLAS_CORETYPE can name others before Python starts.
+    """
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    name = f"{blas['name']} {blas['version']}"
+    for library in _bundled_libraries():
+        for corename in _CORENAMES:
+            if hasattr(library, corename):
+                tell = getattr(library, corename)
+                tell.restype = ctypes.c_char_p
+                return f"{name} with kernels for {tell().decode()}"
+    return name
+
+
+def _bundled_libraries() -> Iterator[ctypes.CDLL]:
+    """OpenBLAS beside NumPy: in numpy.libs on Linux and Windows, in numpy/.dylibs on macOS."""
     package = Path(np.__file__).parent
     for folder in (package.with_name("numpy.libs"), package / ".dylibs"):
-        for path in sorted(folder.glob("*openblas*")):
-            library = ctypes.CDLL(str(path))
-            for get, set_ in _OPENBLAS_NAMES:
-                if hasattr(library, get) and hasattr(library, set_):
-                    return BlasThreads(getattr(library, get), getattr(library, set_), path.name)
+        yield from (ctypes.CDLL(str(path)) for path in sorted(folder.glob("*openblas*")))
+
+
+def _bundled_openblas() -> BlasThreads | None:
+    for library in _bundled_libraries():
+        for get, set_ in _OPENBLAS_NAMES:
+            if hasattr(library, get) and hasattr(library, set_):
+                means = Path(library._name).name
+                return BlasThreads(getattr(library, get), getattr(library, set_), means)
     return None
 
 

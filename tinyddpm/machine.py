@@ -33,12 +33,6 @@ def free_memory() -> int | None:
     return _kibibytes(Path("/proc/meminfo"), "MemAvailable:")
 
 
-def blas_name() -> str:
-    """Return name and version of the BLAS that NumPy was built with."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
-
-
 def matmul_gflops(seconds: float = 0.5, size: int = 512) -> float:
     """Return how many 10^9 operations a second a float32 product (size, size)² does.
 

@@ -17,12 +17,12 @@ import click
 
 import tinyddpm
 from tinyddpm.arrays import cuda_obstacle
-from tinyddpm.blas import blas_threads, one_blas_thread
+from tinyddpm.blas import blas_name, blas_threads, one_blas_thread
 from tinyddpm.cli.dry_run import free_space, size
 from tinyddpm.cli.options import RUNS
 from tinyddpm.data.folders import data_folders
 from tinyddpm.kernels.cpu.memory import keep_pages
-from tinyddpm.machine import blas_name, free_memory, matmul_gflops, total_memory
+from tinyddpm.machine import free_memory, matmul_gflops, total_memory
 from tinyddpm.parallel import available_cores
 from tinyddpm.training.self_check import TOLERANCE, self_check
 
@@ -33,7 +33,13 @@ Examples:
 """
 MODULES = ("numpy", "PIL", "click", "cupy", "matplotlib", "threadpoolctl")
 # Variables that change how many threads there are, or where files are looked for.
-VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "MKL_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
 @click.command(epilog=EXAMPLES, short_help="Look at this machine.")
