@@ -1,0 +1,1 @@
+"""How fast, how large, and beside what: the measurements of ``tinyddpm bench``."""

@@ -1,0 +1,111 @@
+"""Resident memory of a training run, each measured in a process of its own.
+
+A process that has done anything else keeps pages of it, and its peak is that of all it did.
+
+``python -m tinyddpm.benchmark.memory TASK`` is such a process: it does what the JSON of ``TASK``
+says and writes what it found, as JSON, to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinyddpm.benchmark.against import load_torch
+from tinyddpm.benchmark.ours import Ours, random_dataset
+from tinyddpm.errors import TinyDDPMError
+from tinyddpm.machine import peak_memory
+from tinyddpm.parallel import Workers
+from tinyddpm.training.config import RunConfig
+
+STEPS = 5  # that a peak is taken over: a network reaches it in its first
+WARM_UP = 20  # steps before growth is counted
+
+
+class Memory(NamedTuple):
+    """Bytes.
+
+    Attributes:
+        imports: resident when everything was imported and nothing computed.
+        peak: the most that ever was resident.
+        before: resident after the warm-up.
+        after: resident at the end.
+    """
+
+    imports: int
+    peak: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training run for a process of its own.
+
+    Attributes:
+        config: of the run, as JSON.
+        threads: of it.
+        steps: how many.
+        layout: PyTorch's memory format; empty: it is our run.
+    """
+
+    config: dict[str, Any]
+    threads: int
+    steps: int = STEPS
+    layout: str = ""
+
+
+def resident_memory() -> int:
+    """Return the bytes of this process that are resident now; the most so far where that is all
+    the system tells.
+    """
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return peak_memory()
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(task: Task) -> Memory:
+    """Carry out ``task`` in a fresh process.
+
+    Raises:
+        TinyDDPMError: it failed there; the cause is the end of what it wrote to stderr.
+    """
+    command = [sys.executable, "-m", "tinyddpm.benchmark.memory", json.dumps(vars(task))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TinyDDPMError(
+            "the process whose memory was to be measured failed",
+            cause="\n".join(done.stderr.strip().splitlines()[-3:]) or f"exit {done.returncode}",
+            remedy="a smaller --batch, or --no-memory",
+        )
+    return Memory(**json.loads(done.stdout))
+
+
+def carry_out(task: Task) -> Memory:
+    """Carry out ``task`` here."""
+    config = RunConfig.from_json(task.config)
+    torch_steps = load_torch() if task.layout else None
+    imports = resident_memory()
+    with Workers(task.threads) as workers:
+        if torch_steps:
+            torch_steps.set_threads(task.threads)
+            images = random_dataset(config.network).images
+            train = torch_steps.TorchRun(config, images, layout=task.layout).train
+        else:
+            train = Ours(config, workers).train
+        before = imports
+        for step in range(task.steps):
+            if step == WARM_UP:
+                before = resident_memory()
+            train()
+        return Memory(imports, peak_memory(), before, resident_memory())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(carry_out(Task(**json.loads(sys.argv[1])))._asdict()))
