@@ -1,9 +1,11 @@
 """How tests are run: hypothesis profiles, where real data is looked for, what may be skipped.
 
-With CI set, a test may be skipped only for want of a GPU, of the real data, or of an optional peer.
+With CI set, a test may be skipped only for want of a GPU, of the real data, or of an optional peer;
+the kernels of a GPU are compiled and simulated wherever CI runs on Linux on x86-64.
 """
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ settings.load_profile("tinyddpm")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAY_SKIP = {"cuda", "mnist", "peer"}
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    MAY_SKIP |= {"cuda_compile", "cuda_sim"}
 _skipped_without_leave = []
 
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from tinyddpm.errors import DeviceError
 
+CUPY_MAJOR = 14  # earlier ones differ in the types of mixed arithmetic
+COMPUTE_CAPABILITY = 80  # 8.0: the first with the instructions that the kernels are written in
+
 # CuPy arrays are typed as NumPy's: the operations used here mean the same on both.
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -54,12 +57,24 @@ def cuda_obstacle() -> str:
         return f"CuPy is not installed: {error}"
     except Exception as error:  # a half-broken installation must not stop those who need no GPU
         return f"CuPy cannot be imported: {type(error).__name__}: {error}"
+    if int(cupy.__version__.split(".")[0]) < CUPY_MAJOR:
+        return f"CuPy {cupy.__version__} is too old: {CUPY_MAJOR} is needed"
     try:
-        if cupy.cuda.runtime.getDeviceCount() > 0:
-            return ""
+        return _card_obstacle(cupy)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CUDA driver: {error}"
-    return "no CUDA device was found"
+
+
+def _card_obstacle(cupy: ModuleType) -> str:
+    if cupy.cuda.runtime.getDeviceCount() == 0:
+        return "no CUDA device was found"
+    capability = int(cupy.cuda.Device().compute_capability)
+    if capability >= COMPUTE_CAPABILITY:
+        return ""
+    return (
+        f"the GPU is too old: its compute capability is {capability / 10}, "
+        f"and {COMPUTE_CAPABILITY / 10} is needed (Ampere, of 2020, or later)"
+    )
 
 
 def to_device(x: Array, device: str) -> Array:

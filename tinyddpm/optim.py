@@ -74,11 +74,3 @@ def learning_rate(step: int, peak: float, warmup: int, decay_from: int) -> float
     """
     decay = math.sqrt(decay_from / step) if decay_from else 1.0
     return peak * min(1.0, step / max(warmup, 1), decay)
-
-
-def warmed_up(step: int, peak: float, warmup: int) -> float:
-    """The learning rate of ``step``: linear up to ``peak`` at step ``warmup``, then constant.
-
-    It depends on the step alone, so that a run can be prolonged.
-    """
-    return peak * min(1.0, step / max(warmup, 1))

@@ -91,6 +91,12 @@ def test_what_cannot_be_trained_is_refused(change):
         replace(recipe("mnist", "mnist"), **change)
 
 
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])
+def test_a_weight_of_the_bound_that_is_none_is_refused(weight):
+    with pytest.raises(UsageError, match="vlb_weight"):
+        replace(recipe("mnist", "mnist").diffusion, vlb_weight=weight)
+
+
 def test_a_config_survives_json_and_older_versions():
     config = fit_to(recipe("mnist", "mnist"), DIGITS, tuple("0123456789"))
     plain = config.to_json()

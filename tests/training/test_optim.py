@@ -62,6 +62,12 @@ def test_the_average_is_a_weighted_sum_of_the_past():
     assert 0.99 ** optim.ema_half_life(0.99) == pytest.approx(0.5)
 
 
-def test_warm_up_depends_on_the_step_alone():
-    assert [optim.warmed_up(s, 2.0, 4) for s in (1, 2, 4, 5, 10**6)] == [0.5, 1.0, 2.0, 2.0, 2.0]
-    assert optim.warmed_up(1, 2.0, 0) == 2.0
+def test_the_learning_rate_warms_up_and_stays():
+    rates = [optim.learning_rate(step, 2.0, 4, 0) for step in (1, 2, 4, 5, 10**6)]
+    assert rates == [0.5, 1.0, 2.0, 2.0, 2.0]
+    assert optim.learning_rate(1, 2.0, 0, 0) == 2.0
+
+
+def test_the_learning_rate_falls_as_one_over_the_root_of_the_step():
+    rates = [optim.learning_rate(step, 2.0, 4, 100) for step in (2, 100, 400, 10_000)]
+    assert rates == [1.0, 2.0, 1.0, 0.2]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tinyddpm.benchmark.against import load_torch
+from tinyddpm.benchmark.quality_settings import MOST_SAMPLES
 from tinyddpm.benchmark.report import Report, Settings, measure, plain
 from tinyddpm.benchmark.scaling import Point
 from tinyddpm.cli import bench_report
+from tinyddpm.cli.bench_quality import SAMPLES, SEEDS, STEPS, QualityRequest, time_to_quality
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import threads_option
+from tinyddpm.cli.options import refuse_others, threads_option
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.ledger import check_can_draw
 from tinyddpm.figures.scaling_plot import Series, scaling_figure
@@ -26,7 +29,13 @@ Examples:
   tinyddpm bench --preset mnist-1.7m --against torch
   tinyddpm bench --preset cifar10 --batch 8 --no-ops --no-memory
   tinyddpm bench --scaling --plot scaling.png
+  tinyddpm bench --time-to-quality
+  tinyddpm bench --time-to-quality --train-steps 2000 --seeds 1 --json
 """
+
+# Options, by parameter, of both measurements and of --time-to-quality alone.
+SHARED = {"preset", "threads", "device", "steps", "as_json"}
+OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", "out"}
 
 
 @click.command(epilog=EXAMPLES, short_help="Measure speed and memory.")
@@ -51,9 +60,9 @@ Examples:
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
-    default=0,
     metavar="N",
-    help="Steps of a turn, 0: as many as take a quarter of a second.",
+    help="Steps of a turn, 0: as many as take a quarter of a second.  [default: 0]  "
+    f"--time-to-quality: of the reverse chain.  [default: {STEPS}]",
 )
 @click.option("--ops/--no-ops", default=True, help="The training step by op, on one thread.")
 @click.option("--memory/--no-memory", default=True, help="Peak memory of five training steps.")
@@ -78,26 +87,84 @@ Examples:
     metavar="FILE",
     help="With --scaling: a figure of it, PNG or SVG.",
 )
+@click.option(
+    "--time-to-quality",
+    is_flag=True,
+    help="Instead: train on MNIST by the clock, and judge what is sampled then.",
+)
+@click.option(
+    "--train-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="--time-to-quality: steps of training.  [default: the preset's]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=SEEDS,
+    metavar="N",
+    help="--time-to-quality: trainings, of which mean and spread are told.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(2, MOST_SAMPLES),
+    default=SAMPLES,
+    metavar="N",
+    help="--time-to-quality: images that each is judged by.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="--time-to-quality: folder with MNIST's files.  "
+    "[default: $TINYDDPM_DATA/mnist, the cache, a download into it]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="--time-to-quality: where runs and records are kept.  "
+    "[default: runs/time-to-quality-PRESET]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the report.")
-def bench(
-    against: str | None,
-    compiled: bool,  # noqa: FBT001
-    bf16: bool,  # noqa: FBT001
-    plot: Path | None,
-    as_json: bool,  # noqa: FBT001
-    **chosen: Any,
-) -> None:
+def bench(**given: Any) -> None:
     """Time the training step and the sampling step, and measure memory.
 
     The steps are those of `train` and `sample`, on random images and random weights. GFLOP/s count
     convolutions as their definition computes them, and backward as twice the forward.
+
+    --time-to-quality trains on MNIST instead, once for each seed, as long as the preset's recipe
+    says, and nothing is stopped early because its samples are good. The clock runs from the first
+    touch of the data to the last checkpoint written, without previews. Then samples are generated
+    and judged as by `evaluate --samples`. Stopped and asked again, it goes on with what is missing;
+    a seed that was stopped while it trained begins anew, for its clock must be one sitting. Records
+    of another machine or configuration in the same folder are refused.
     """
+    context = click.get_current_context()
+    if given["time_to_quality"]:
+        refuse_others(context, "--time-to-quality", SHARED | OF_QUALITY)
+        names = [field.name for field in fields(QualityRequest)]
+        time_to_quality(QualityRequest(**{name: given[name] for name in names}))
+    else:
+        refuse_others(context, "bench without --time-to-quality", given.keys() - OF_QUALITY)
+        _measure(**{name: given[name] for name in given.keys() - OF_QUALITY})
+
+
+def _measure(
+    *,
+    against: str | None,
+    compiled: bool,
+    bf16: bool,
+    plot: Path | None,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Measure speed and memory, and say what was found."""
     modes = _modes(against, compiled=compiled, bf16=bf16)
     if plot:
         if not chosen["scaling"]:
             raise UsageError("--plot draws what --scaling measures", remedy="both")
         check_can_draw(plot)
-    chosen["shard"] = chosen["shard"] or 0
+    chosen |= {name: chosen[name] or 0 for name in ("shard", "steps")}
     report = measure(Settings(modes=modes, **chosen), say)
     if as_json:
         click.echo(json.dumps(plain(report), ensure_ascii=False, indent=2))

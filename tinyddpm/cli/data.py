@@ -60,6 +60,8 @@ def verify_(name: str | None, as_json: bool) -> None:  # noqa: FBT001
     is there of the NAME that was asked for.
     """
     chosen = [KNOWN[name]] if name else list(KNOWN.values())
+    if name and not KNOWN[name].parts:
+        say(f"note: {name} is built in, and has no files")
     damaged, files = 0, []
     for known in chosen:
         for verdict in verify(known):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.evaluate_fit import FitRequest, fit_classifier
@@ -19,7 +18,13 @@ from tinyddpm.cli.evaluate_samples import (
     evaluate_files,
     evaluate_generated,
 )
-from tinyddpm.cli.options import device_option, seed_type, threads_option
+from tinyddpm.cli.options import (
+    device_option,
+    option_names,
+    refuse_others,
+    seed_type,
+    threads_option,
+)
 from tinyddpm.errors import UsageError
 
 EXAMPLES = """\b
@@ -48,7 +53,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "--samples",
     type=click.IntRange(min=2),
     metavar="N",
-    help="The quality of N images that the run generates, here and now.",
+    help="The quality of N images that the run generates for this.",
 )
 @click.option(
     "--from",
@@ -165,35 +170,19 @@ def evaluate(**given: Any) -> None:
     context = click.get_current_context()
     name = _chosen(context, given)
     request, perform = MEASUREMENTS[name]
-    _refuse_others(context, name, {field.name for field in fields(request)})
+    known = {name, *(field.name for field in fields(request))}
+    refuse_others(context, option_names(context)[name], known)
     perform(request(**{field.name: given[field.name] for field in fields(request)}))
 
 
 def _chosen(context: click.Context, given: dict[str, Any]) -> str:
     """The one thing to be measured."""
-    options = _options(context)
+    options = option_names(context)
     asked = [name for name in MEASUREMENTS if given[name] not in {None, False}]
     if len(asked) != 1:
         raise UsageError(
             "evaluate needs to be told what to measure, one thing at a time",
-            cause=f"{', '.join(options[name] for name in asked) or 'none'} of them was asked for",
+            cause=f"asked for: {', '.join(options[name] for name in asked) or 'none'}",
             remedy=", ".join(options[name] for name in MEASUREMENTS),
         )
     return asked[0]
-
-
-def _refuse_others(context: click.Context, name: str, known: set[str]) -> None:
-    """Refuse options that say nothing to what is measured."""
-    options = _options(context)
-    for other in options:
-        given = context.get_parameter_source(other) is ParameterSource.COMMANDLINE
-        if given and other not in {name, *known}:
-            raise UsageError(f"{options[other]} means nothing to {options[name]}")
-
-
-def _options(context: click.Context) -> dict[str, str]:
-    """Every parameter's name and what a user calls it."""
-    return {
-        str(p.name): p.opts[0] if isinstance(p, click.Option) else p.human_readable_name
-        for p in context.command.params
-    }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from tinyddpm import data
+from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.cli.progress import Progress
-from tinyddpm.errors import StorageError, UsageError
+from tinyddpm.errors import UsageError
 from tinyddpm.evaluation import classifier
 from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.digits import digits_of
@@ -60,9 +60,5 @@ def _checked(out: Path | None) -> Path:
     """Refuse before the work what could not be written after it."""
     if out is None or out.suffix != ".npz":
         raise UsageError("--fit-classifier needs a file to write", remedy="--out lenet.npz")
-    folder = out.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} to write in")
-    if not os.access(folder, os.W_OK):
-        raise StorageError(f"the folder {folder} cannot be written to")
+    check_folder_of(out)
     return out

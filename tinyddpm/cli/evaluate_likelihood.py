@@ -14,9 +14,8 @@ from tinyddpm import rng
 from tinyddpm.arrays import IntArray, resolve_device
 from tinyddpm.cli import likelihood_report
 from tinyddpm.cli.likelihood_report import Measured
-from tinyddpm.cli.options import RUNS
 from tinyddpm.cli.progress import Progress
-from tinyddpm.cli.run_data import data_of
+from tinyddpm.cli.run_data import checkpoint_of, data_of
 from tinyddpm.data import Dataset
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
@@ -24,7 +23,6 @@ from tinyddpm.evaluation.ledger import Comparison, compare
 from tinyddpm.evaluation.likelihood import estimate_likelihood, model_calls
 from tinyddpm.figures.ledger import Terms, check_can_draw, ledger_figure
 from tinyddpm.figures.style import draw_and_save
-from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.model import Weights, from_checkpoint
 from tinyddpm.training.run_directory import FoundCheckpoint
@@ -57,9 +55,8 @@ def evaluate_likelihood(request: LikelihoodRequest) -> None:
         raise UsageError("--exact takes all times, --draws some of them", remedy="one of the two")
     if request.plot:
         check_can_draw(request.plot)
-    paths = [request.run or run_directory.newest(RUNS)]
-    paths += [request.against] if request.against else []
-    found = [_found(path) for path in paths]
+    runs = [request.run, request.against] if request.against else [request.run]
+    found = [checkpoint_of(run) for run in runs]
     dataset = _test_set(request, found)
     chosen = _choose(len(dataset.images), request)
     measured = [_measure(request, checkpoint, dataset, chosen) for checkpoint in found]
@@ -70,13 +67,6 @@ def evaluate_likelihood(request: LikelihoodRequest) -> None:
     if request.plot:
         _plot(request.plot, measured)
         click.echo(request.plot, err=request.json)
-
-
-def _found(path: Path) -> FoundCheckpoint:
-    found = run_directory.find(path)
-    if found.warning:
-        click.echo(f"warning: {found.warning}", err=True)
-    return found
 
 
 def _test_set(request: LikelihoodRequest, found: list[FoundCheckpoint]) -> Dataset:

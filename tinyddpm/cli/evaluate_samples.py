@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 import click
 
-from tinyddpm import data
 from tinyddpm.arrays import resolve_device
 from tinyddpm.cli import quality_report
-from tinyddpm.cli.kept_samples import Sampling, check_steps, kept_samples
+from tinyddpm.cli.kept_samples import kept_samples
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import RUNS
+from tinyddpm.cli.options import check_steps
+from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.cli.progress import Progress
 from tinyddpm.cli.quality_sheet import quality_sheet
-from tinyddpm.cli.run_data import data_of
+from tinyddpm.cli.run_data import checkpoint_of, data_of, load_data
 from tinyddpm.data import Split
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.errors import UsageError
+from tinyddpm.errors import DataError, UsageError
 from tinyddpm.evaluation import classifier as classifiers
 from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.digits import Digits, check_shape, digits_of
@@ -28,8 +28,8 @@ from tinyddpm.evaluation.sample_quality import STAGES, check_count, measure
 from tinyddpm.figures.grid import save_png
 from tinyddpm.kernels.cpu.memory import keep_pages
 from tinyddpm.parallel import Workers
-from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.kept_samples import Sampling
 from tinyddpm.training.model import Weights, from_checkpoint
 
 DATA = "mnist"
@@ -77,9 +77,7 @@ class Yardstick(NamedTuple):
 def evaluate_generated(request: GeneratedRequest) -> None:
     """Generate digits, measure them, and say what was found."""
     check_sheet(request.sheet)
-    found = run_directory.find(request.run or run_directory.newest(RUNS))
-    if found.warning:
-        say(f"warning: {found.warning}")
+    found = checkpoint_of(request.run)
     config = RunConfig.from_json(found.checkpoint.config)
     _check_learnt(config)
     trained = from_checkpoint(found.checkpoint, request.weights, resolve_device(request.device))
@@ -105,9 +103,12 @@ def evaluate_generated(request: GeneratedRequest) -> None:
 def evaluate_files(request: FilesRequest) -> None:
     """Measure digits that there are, and say what was found."""
     check_sheet(request.sheet)
-    source = data.load(str(request.source.absolute()))
-    for notice in source.notices:
-        say(notice)
+    if not request.source.exists():
+        raise DataError(
+            f"there is no file or folder {request.source}",
+            remedy="tinyddpm sample --npz FILE writes one",
+        )
+    source = load_data(str(request.source.absolute()))
     check_shape(source.images.shape)
     yardstick = _yardstick(request)
     check_count(len(source.images), yardstick.train)
@@ -120,8 +121,7 @@ def check_sheet(sheet: Path | None) -> None:
         return
     if sheet.suffix.lower() != ".png":
         raise UsageError(f"the sheet is a PNG, and {sheet} is not named like one")
-    if not sheet.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {sheet.absolute().parent} to write in")
+    check_folder_of(sheet)
 
 
 def _check_learnt(config: RunConfig) -> None:
@@ -145,7 +145,7 @@ def _yardstick(request: JudgedRequest, config: RunConfig | None = None) -> Yards
     if config and not request.data_dir:
         train, test = (data_of(config, split) for split in splits)
     else:
-        train, test = (data.load(DATA, split=split, data_dir=request.data_dir) for split in splits)
+        train, test = (load_data(DATA, split, request.data_dir) for split in splits)
     if classifier.data_fingerprint != train.fingerprint:
         say("warning: the classifier learnt from other images than these training images")
     return Yardstick(classifier, digits_of(train), digits_of(test))

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import get_args
 
 import click
+from click.core import ParameterSource
 
+from tinyddpm.errors import UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
 
 RUNS = Path("runs")  # where runs are written, and looked for
@@ -30,3 +32,34 @@ threads_option = click.option(
     help="Threads on a CPU, 0: one for each core. The result does not depend on it.",
 )
 seed_type = click.IntRange(0, 2**32 - 1)
+
+
+def check_steps(steps: int | None, T: int) -> int:
+    """Return ``steps``, all T unless given.
+
+    Raises:
+        UsageError: it is not a number of steps of this chain.
+    """
+    if steps is not None and not 1 <= steps <= T:
+        raise UsageError(f"--steps must be from 1 to {T}: got {steps}")
+    return T if steps is None else steps
+
+
+def refuse_others(context: click.Context, measurement: str, known: set[str]) -> None:
+    """Refuse options on the command line that say nothing to ``measurement``.
+
+    Raises:
+        UsageError: one was given whose parameter is not ``known``.
+    """
+    for name, option in option_names(context).items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in known:
+            raise UsageError(f"{option} means nothing to {measurement}")
+
+
+def option_names(context: click.Context) -> dict[str, str]:
+    """Return every parameter's name and what a user calls it."""
+    return {
+        str(p.name): p.opts[0] if isinstance(p, click.Option) else p.human_readable_name
+        for p in context.command.params
+    }

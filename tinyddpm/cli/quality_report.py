@@ -39,7 +39,8 @@ def table(quality: Quality, classifier: Classifier) -> Iterator[str]:
         yield _line(f"  {digit}", *(f"{share:.1f} %" for share in shares))
     yield _line(f"  chi2, {CLASSES - 1} degrees", _homogeneity(samples), _homogeneity(real))
     yield ""
-    yield from _notes(samples, real)
+    widest = max(features.shape[1] for features in quality.judged.features.values())
+    yield from _notes(samples, real, widest)
 
 
 def as_json(quality: Quality, classifier: Classifier) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _distance_lines(name: str, distance: Distance) -> Iterator[str]:
     yield f"{chance}    C = {distance.constant:.0f}"
 
 
-def _notes(samples: Looks, real: Looks) -> Iterator[str]:
+def _notes(samples: Looks, real: Looks, widest: int) -> Iterator[str]:
     yield (
         f"real: {real.count:,} test images; for cfd, the mean and the spread of {REAL_DRAWS} draws "
         f"of {samples.count:,} training images"
@@ -67,6 +68,8 @@ def _notes(samples: Looks, real: Looks) -> Iterator[str]:
     yield "cfd: Fréchet distance to the test images; R: the samples' over the real mean"
     if samples.count < DEFINED_AT:
         yield f"R is defined at {DEFINED_AT:,} samples; with fewer it is closer to 1"
+    if samples.count < widest:
+        yield f"fewer samples than the {widest} features: the distances and R are mostly chance"
 
 
 def _distance_as_json(distance: Distance) -> dict[str, Any]:

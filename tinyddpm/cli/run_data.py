@@ -1,4 +1,4 @@
-"""Reading data for a command, and saying what a user should know of how they were read."""
+"""Reading runs and data for a command, and saying what a user should know of how it was done."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from pathlib import Path
 
 from tinyddpm import data
 from tinyddpm.cli.messages import say
+from tinyddpm.cli.options import RUNS
 from tinyddpm.data import Dataset, Split
+from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.run_directory import FoundCheckpoint
+
+
+def checkpoint_of(run: Path | None) -> FoundCheckpoint:
+    """Return the checkpoint of ``run``, by default the newest, and say if it is not the last."""
+    found = run_directory.find(run or run_directory.newest(RUNS))
+    if found.warning:
+        say(f"warning: {found.warning}")
+    return found
 
 
 def load_data(

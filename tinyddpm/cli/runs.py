@@ -15,10 +15,10 @@ from tinyddpm.cli.options import RUNS
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.sparkline import sparkline
 from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm.training.config import differing
 from tinyddpm.training.overview import (
     Loss,
     Overview,
-    differing,
     folders,
     losses,
     mean_losses,

@@ -13,13 +13,14 @@ from tinyddpm.arrays import resolve_device, to_host
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
-    RUNS,
+    check_steps,
     device_option,
     precision_option,
     seed_type,
     threads_option,
 )
 from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.run_data import checkpoint_of
 from tinyddpm.cli.sample_files import SampleFiles
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.data.pixels import to_bytes
@@ -28,7 +29,6 @@ from tinyddpm.diffusion.sampling import SampleStep
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.animation import FRAMES, kept_times
 from tinyddpm.kernels.cuda.runtime import Precision
-from tinyddpm.training import run_directory
 from tinyddpm.training.model import TrainedModel, Weights, from_checkpoint
 
 EXAMPLES = """\b
@@ -146,9 +146,7 @@ def sample(
     files.check()
     n = _count(n, columns, eta)
     model = _load(run, weights, device, precision)
-    T = model.diffusion.schedule.T
-    if steps is not None and not 1 <= steps <= T:
-        raise UsageError(f"--steps must be from 1 to {T}: got {steps}")
+    steps = check_steps(steps, model.diffusion.schedule.T)
     classes = model.config.class_names
     labels = _labels(class_name, classes, n)
     if columns:
@@ -159,7 +157,7 @@ def sample(
         walk = model.walk(
             n, steps=steps, eta=eta, labels=labels, guidance=guidance, seed=seed, threads=threads
         )
-    film = _shoot(walk, steps or T, f"sampling {n}", whole=files.film)
+    film = _shoot(walk, steps, f"sampling {n}", whole=files.film)
     files.write(film, columns)
 
 
@@ -182,9 +180,7 @@ def _count(n: int | None, columns: int | None, eta: float | None) -> int:
 
 
 def _load(run: Path | None, weights: Weights, device: str, precision: Precision) -> TrainedModel:
-    found = run_directory.find(run or run_directory.newest(RUNS))
-    if found.warning:
-        say(f"warning: {found.warning}")
+    found = checkpoint_of(run)
     device = resolve_device(device)
     model = from_checkpoint(found.checkpoint, weights, device, precision)
     say(f"{found.path}: step {found.checkpoint.step}, {weights} weights")

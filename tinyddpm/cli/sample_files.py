@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,9 @@ import click
 import numpy as np
 
 from tinyddpm.cli.messages import say
+from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.errors import StorageError, UsageError
+from tinyddpm.errors import UsageError
 from tinyddpm.figures.animation import (
     check_animation_name,
     check_frames_folder,
@@ -56,13 +56,13 @@ class SampleFiles(NamedTuple):
             check_animation_name(self.gif)
         if self.frames:
             check_frames_folder(self.frames)
-        paths = [path.absolute() for path in self if path]
+        paths = [path.parent.resolve() / path.name for path in self if path]
         for i, path in enumerate(paths):
             if path in paths[:i]:
                 raise UsageError(f"two results cannot both be {path}")
-            if self.frames and path.parent.resolve() == self.frames.resolve():
+            if self.frames and path.parent == self.frames.resolve():
                 raise UsageError(f"{self.frames} is for the frames alone, and not for {path.name}")
-            _check_folder(path.parent)
+            check_folder_of(path)
 
     def write(self, film: list[ByteArray], columns: int | None) -> None:
         """Write what was asked for, and the names to stdout.
@@ -86,10 +86,3 @@ class SampleFiles(NamedTuple):
         if self.frames:
             save_frames(map(sheet, film), self.frames)
             click.echo(self.frames)
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} to write in")
-    if not os.access(folder, os.W_OK):
-        raise StorageError(f"the folder {folder} cannot be written to")

@@ -70,7 +70,8 @@ Examples:
     "--image-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Height and width that the pictures of a folder get.  [default: as they are]",
+    help="Height and width that the pictures of a folder get.  [default: their own, if they are "
+    "squares of one size up to 64; else 32, or less, if some are smaller]",
 )
 @click.option(
     "--skip-bad/--no-skip-bad",
@@ -210,8 +211,8 @@ def train(
 ) -> None:
     """Train a network, and leave a run directory to sample from.
 
-    The result depends on the options down to --seed alone. Ctrl-C or SIGTERM finishes the step,
-    saves, and says how to go on.
+    The result depends on the options down to --seed alone and, in its rounding, on --device and
+    --precision. Ctrl-C or SIGTERM finishes the step, saves, and says how to go on.
     """
     given = {key: value for key, value in chosen.items() if value is not None}
     if out and resume and out != resume:

@@ -11,7 +11,7 @@ from tinyddpm.arrays import Array
 from tinyddpm.nn.conditioning import AddTime, ScaleShiftTime
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
-from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.masks import Masks
 from tinyddpm.ops.dropout import DropoutSaved, dropout, dropout_backward
 
 
@@ -48,9 +48,7 @@ class ResBlock:
             else None
         )
 
-    def forward(
-        self, x: Array, emb: Array, masks: DropoutMasks | None
-    ) -> tuple[Array, ResBlockSaved]:
+    def forward(self, x: Array, emb: Array, masks: Masks | None) -> tuple[Array, ResBlockSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
         h, norm = self.norm.forward(x)
         h, conv1 = self.conv1.forward(h)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, final
 
-import numpy as np
-
 from tinyddpm.arrays import Array, IntArray, xp_of
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Linear
@@ -70,7 +68,8 @@ class EmbeddingMlp:
         h, out = self.out.forward(h)
         label = None
         if self.label:
-            labels = np.full(len(t), self.config.classes) if labels is None else labels
+            null = self.config.classes
+            labels = xp_of(like).full(len(t), null) if labels is None else labels
             row, label = embedding(self.label.value, labels)
             h = h + row
         h, out_act = self.kernels.silu(h)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
-from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.masks import Masks
 from tinyddpm.ops.concat import ConcatSaved, concat, concat_backward
 
 
@@ -24,7 +24,7 @@ class Stage:
     def __init__(self, block: ResBlock, attention: AttentionBlock | None) -> None:
         self.block, self.attention = block, attention
 
-    def forward(self, h: Array, emb: Array, masks: DropoutMasks | None) -> tuple[Array, StageSaved]:
+    def forward(self, h: Array, emb: Array, masks: Masks | None) -> tuple[Array, StageSaved]:
         """Map ``h`` (N, H, W, C_in) to (N, H, W, C_out)."""
         h, block = self.block.forward(h, emb, masks)
         attention = None
@@ -54,7 +54,7 @@ class EncoderLevel:
         self.stages, self.downsample = stages, downsample
 
     def forward(
-        self, h: Array, emb: Array, masks: DropoutMasks | None, skips: list[Array]
+        self, h: Array, emb: Array, masks: Masks | None, skips: list[Array]
     ) -> tuple[Array, EncoderLevelSaved]:
         """Map ``h`` to the next level's, and append each output to ``skips``."""
         stages = []
@@ -97,7 +97,7 @@ class DecoderLevel:
         self.stages, self.upsample = stages, upsample
 
     def forward(
-        self, h: Array, emb: Array, masks: DropoutMasks | None, skips: list[Array]
+        self, h: Array, emb: Array, masks: Masks | None, skips: list[Array]
     ) -> tuple[Array, DecoderLevelSaved]:
         """Map ``h`` to the next level's, popping one of ``skips`` for each stage."""
         joins, stages = [], []

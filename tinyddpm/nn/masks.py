@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array, IntArray, xp_of
+
+
+class Masks(Protocol):
+    """Makes the dropout masks of one forward pass."""
+
+    def keep(self, like: Array, rate: float, site: int) -> Array:
+        """Return the mask of layer ``site`` in the shape of ``like``: true with 1 − rate."""
 
 
 class DropoutMasks(NamedTuple):

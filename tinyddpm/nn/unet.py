@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import Array, IntArray
+from tinyddpm.arrays import Array, IntArray, xp_of
 from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.embedding import EmbeddingMlp
@@ -30,7 +30,7 @@ from tinyddpm.nn.levels import (
     StageSaved,
     total,
 )
-from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.masks import Masks
 from tinyddpm.nn.parameters import Parameters
 from tinyddpm.ops.kernels import Kernels, reference
 
@@ -100,7 +100,7 @@ class UNet:
         t: IntArray | Array,
         *,
         labels: IntArray | None = None,
-        masks: DropoutMasks | None = None,
+        masks: Masks | None = None,
         prepare: bool = True,
     ) -> tuple[Array, UNetSaved]:
         """Predict from noised images.
@@ -152,6 +152,8 @@ class UNet:
             raise ValueError("labels were given to a network without classes")
         if labels.shape != x.shape[:1]:
             raise ValueError(f"labels must have shape ({len(x)},): got {labels.shape}")
+        if xp_of(labels) is not np:
+            return  # looking at their values would make the host wait
         if labels.min() < 0 or labels.max() > self.config.classes:
             raise ValueError(f"labels must lie in 0 … {self.config.classes}: got {labels}")
 

@@ -2,7 +2,7 @@
 
     y[n] = table[labels[n]]          dtable[k] = Σ_{n: labels[n] = k} dy[n]
 
-written as products with the one-hot matrix of the labels, so that the sum's order is fixed.
+The sum is over the one-hot matrix of the labels, so that its order is fixed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from tinyddpm.arrays import Array, IntArray, xp_of
 class EmbeddingSaved(NamedTuple):
     """The labels, one-hot."""
 
-    one_hot: Array  # (N, K)
+    one_hot: Array  # (K, N)
 
 
 def embedding(table: Array, labels: IntArray) -> tuple[Array, EmbeddingSaved]:
     """Return the rows ``labels`` (N,) of ``table`` (K, E): (N, E)."""
     xp = xp_of(table)
-    one_hot = (xp.asarray(labels)[:, None] == xp.arange(len(table))).astype(table.dtype)
-    return one_hot @ table, EmbeddingSaved(one_hot)
+    labels = xp.asarray(labels)
+    one_hot = (labels == xp.arange(len(table))[:, None]).astype(table.dtype)
+    return table[labels], EmbeddingSaved(one_hot)
 
 
 def embedding_backward(dy: Array, saved: EmbeddingSaved) -> Array:
     """Return ``dtable`` (K, E) for ``dy`` (N, E)."""
     (one_hot,) = saved
-    return one_hot.T @ dy
+    dtable: Array = (one_hot[:, :, None] * dy).sum(axis=1)
+    return dtable

@@ -28,13 +28,13 @@ import tinyddpm
 from tinyddpm.arrays import Array
 from tinyddpm.errors import CheckpointError, StorageError
 from tinyddpm.files import write_atomically
+from tinyddpm.zips import check_members
 
 FORMAT_VERSION = 1
 FLAT = ("value", "ema", "adam_m", "adam_v")
 DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}  # as .npy spells them
 
 _MANIFEST, _EXTRA = "manifest", "extra."
-_LOCAL_HEADER = 30  # bytes before a member's name in a zip
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,24 +203,11 @@ def _read_members(path: Path) -> dict[str, bytes]:
     """Return the bytes of every member, each of them checked by its CRC."""
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-        _check_layout(infos, path.stat().st_size)
+        check_members(infos, path.stat().st_size)
+        for info in infos:
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise ValueError(f"member {info.orig_filename} is compressed")
         return {info.orig_filename.removesuffix(".npy"): archive.read(info) for info in infos}
-
-
-def _check_layout(infos: list[zipfile.ZipInfo], file_size: int) -> None:
-    """Hold the members to their places: uncompressed, each under its own name, none overlapping."""
-    names = [info.orig_filename for info in infos]
-    if len(set(names)) != len(names) or not all(name.endswith(".npy") for name in names):
-        raise ValueError(f"the members should be .npy files under different names: {names}")
-    end = 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise ValueError(f"member {info.orig_filename} is compressed")
-        if info.header_offset < end:
-            raise ValueError(f"member {info.orig_filename} overlaps another")
-        end = info.header_offset + _LOCAL_HEADER + len(info.orig_filename) + info.file_size
-    if end > file_size:
-        raise ValueError(f"the members need {end} bytes, the file has {file_size}")
 
 
 def _read_manifest(path: Path, members: dict[str, bytes]) -> dict[str, Any]:

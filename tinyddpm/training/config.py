@@ -46,6 +46,8 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no chain can be."""
+        if not 0 <= self.vlb_weight < math.inf:
+            raise UsageError(f"vlb_weight must be a number from 0 on: got {self.vlb_weight}")
         resolve_objective(self.objective, self.variance)
         self.build()
 
@@ -166,13 +168,15 @@ class RunConfig:
             ) from error
 
 
+def differing(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return both values of each key in which two configs differ."""
+    pairs = zip(flat(a.to_json()), flat(b.to_json()), strict=True)
+    return {key: (one, other) for (key, one), (_, other) in pairs if one != other}
+
+
 def differing_keys(a: RunConfig, b: RunConfig) -> list[str]:
-    """Return ``key: a's value → b's value`` for each key that two configs do not share."""
-    return [
-        f"{key}: {old} → {new}"
-        for (key, old), (_, new) in zip(flat(a.to_json()), flat(b.to_json()), strict=True)
-        if old != new
-    ]
+    """Return ``key: a's value → b's value`` for each key in which two configs differ."""
+    return [f"{key}: {one} → {other}" for key, (one, other) in differing(a, b).items()]
 
 
 def flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tinyddpm.arrays import to_device, to_host
-from tinyddpm.data.dataset import Dataset
+from tinyddpm.data.dataset import ByteArray, Dataset
 from tinyddpm.errors import CheckpointError
 from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.parallel import Workers
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig, differing_keys
-from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.device_step import DeviceTrainer, served
+from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.model import TrainedModel, check_parameters
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport, Trainer
@@ -23,19 +25,22 @@ MAY_CHANGE = ("train_steps:", "data_dir:")  # when a run is resumed
 
 
 class Execution(NamedTuple):
-    """How a run is carried out; none of it changes a bit of the result.
+    """How a run is carried out. Device and precision change how the result is rounded; the rest
+    changes no bit of it. A run that is resumed may go on in another way.
 
     Attributes:
         threads: workers; 0 means one for each core.
         device: ``cpu`` or ``cuda``.
         save_every: steps between checkpoints; 0: only at the end.
         preview_every: steps between preview grids; 0: none.
+        precision: of the products on a GPU; sums, and all that is kept, are float32.
     """
 
     threads: int = 0
     device: str = "cpu"
     save_every: int = 1000
     preview_every: int = 1000
+    precision: Precision = "fp32"
 
 
 class Hooks(NamedTuple):
@@ -44,10 +49,12 @@ class Hooks(NamedTuple):
     Attributes:
         after_step: called with the step and its report.
         stop_asked: asked after each step; true ends the run with a checkpoint.
+        after_preview: if given, shown the images of each preview grid, uint8 (N, H, W, C).
     """
 
     after_step: Callable[[int, StepReport], None]
     stop_asked: Callable[[], bool]
+    after_preview: Callable[[ByteArray], None] | None = None
 
 
 def train(
@@ -68,34 +75,65 @@ def train(
         StorageError: a file could not be written.
     """
     with run.lock(), Workers(execution.threads if execution.device == "cpu" else 1) as workers:
-        kernels = kernels_for(execution.device)
-        trainer = Trainer(config, dataset, workers, kernels, execution.device)
-        step, seconds = 0, 0.0
+        trainer = trainer_for(config, dataset, workers, execution)
+        step, journal = 0, _Journal(run, hooks)
         run.write_config(config.to_json())
         if resume_from:
             _check_still_latest(run, resume_from)
             restore(trainer, resume_from)
-            step, seconds = resume_from.step, resume_from.seconds
+            step, journal.seconds = resume_from.step, resume_from.seconds
         run.trim_metrics(step)
         if not resume_from:
-            run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
+            run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
         saved_step = step
         while step < config.train_steps:
-            begun = time.perf_counter()
             step += 1
-            report = trainer.step(step)
-            seconds += time.perf_counter() - begun
-            run.append_metrics(_metrics(step, report, seconds))
-            hooks.after_step(step, report)
+            journal.note(trainer.advance(step))
             stop = hooks.stop_asked()
             if stop or _due(step, execution.save_every) or step == config.train_steps:
-                run.save_checkpoint(to_checkpoint(trainer, dataset, step, seconds))
+                journal.note(trainer.flush())
+                run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
                 saved_step = step
             if stop:
                 break
             if _due(step, execution.preview_every):
-                preview(trainer, run, step, execution)
+                journal.note(trainer.flush())
+                images = preview(trainer, run, step, execution)
+                if hooks.after_preview:
+                    hooks.after_preview(images)
         return saved_step
+
+
+def trainer_for(
+    config: RunConfig, dataset: Dataset, workers: Workers, execution: Execution
+) -> Trainer | DeviceTrainer:
+    """What does the steps: on a GPU recorded ones, for the runs that can be recorded."""
+    kernels = kernels_for(execution.device, execution.precision)
+    if execution.device == "cuda" and served(config):
+        return DeviceTrainer(config, dataset, kernels, cuda_runtime())
+    return Trainer(config, dataset, workers, kernels, execution.device)
+
+
+class _Journal:
+    """Writes the reports of steps down and passes them on.
+
+    Attributes:
+        seconds: spent in steps, from the beginning of the run.
+    """
+
+    def __init__(self, run: RunDirectory, hooks: Hooks) -> None:
+        self._run, self._hooks = run, hooks
+        self.seconds = 0.0
+
+    def note(self, reports: Iterable[tuple[int, StepReport]]) -> None:
+        """Take down ``reports``, which do the steps as they are asked for."""
+        begun = time.perf_counter()
+        for step, report in reports:
+            self.seconds += time.perf_counter() - begun
+            self._run.append_metrics(_metrics(step, report, self.seconds))
+            self._hooks.after_step(step, report)
+            begun = time.perf_counter()
+        self.seconds += time.perf_counter() - begun
 
 
 def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint) -> None:
@@ -109,7 +147,9 @@ def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint) -> None:
         )
 
 
-def to_checkpoint(trainer: Trainer, dataset: Dataset, step: int, seconds: float) -> Checkpoint:
+def to_checkpoint(
+    trainer: Trainer | DeviceTrainer, dataset: Dataset, step: int, seconds: float
+) -> Checkpoint:
     """Return the whole state of ``trainer`` after ``step``."""
     parameters = trainer.network.parameters
     return Checkpoint(
@@ -126,7 +166,7 @@ def to_checkpoint(trainer: Trainer, dataset: Dataset, step: int, seconds: float)
     )
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+def restore(trainer: Trainer | DeviceTrainer, checkpoint: Checkpoint) -> None:
     """Put the state of ``checkpoint`` into ``trainer``.
 
     Raises:
@@ -174,9 +214,16 @@ def check_same_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
-def preview(trainer: Trainer, run: RunDirectory, step: int, execution: Execution) -> None:
-    """Draw a small grid with the averaged weights; its random numbers are a stream of their own."""
-    model = TrainedModel(trainer.config, to_host(trainer.ema), step, device=execution.device)
+def preview(
+    trainer: Trainer | DeviceTrainer, run: RunDirectory, step: int, execution: Execution
+) -> ByteArray:
+    """Draw a small grid with the averaged weights, and return its images, uint8 (N, H, W, C).
+
+    Its random numbers are a stream of their own.
+    """
+    device, precision = execution.device, execution.precision
+    values = to_host(trainer.ema)
+    model = TrainedModel(trainer.config, values, step, device=device, precision=precision)
     steps = min(PREVIEW_STEPS, model.diffusion.schedule.T)
     images = model.sample(
         PREVIEW_IMAGES,
@@ -186,6 +233,7 @@ def preview(trainer: Trainer, run: RunDirectory, step: int, execution: Execution
         threads=execution.threads,
     )
     save_png(grid(images), run.samples / f"step-{step:08d}.png")
+    return images
 
 
 def _due(step: int, every: int) -> bool:

@@ -16,15 +16,17 @@ from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
 from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
-from tinyddpm.diffusion.sampling import Model
-from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
+from tinyddpm.errors import CheckpointError, DeviceError, UsageError
+from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
-from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.device_walk import AT_ONCE, Told, device_walk
+from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
@@ -84,11 +86,25 @@ class TrainedModel:
         step: how many steps it was trained.
     """
 
-    def __init__(self, config: RunConfig, values: Array, step: int, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        values: Array,
+        step: int,
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
         self.config, self.step, self.device = config, step, device
-        kernels = kernels_for(device)
+        kernels = kernels_for(device, precision)
         self.network = UNet(config.network, kernels=kernels, values=to_device(values, device))
         self.diffusion: GaussianDiffusion = config.diffusion.build()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        network = self.config.network
+        return network.image_size, network.image_size, network.in_channels
 
     @contextmanager
     def denoiser(self, threads: int = 0) -> Iterator[Denoiser]:
@@ -98,7 +114,8 @@ class TrainedModel:
             threads: 0 means one for each core; a GPU has one.
         """
         with Workers(threads if self.device == "cpu" else 1) as workers:
-            yield Denoiser(self.network, workers, self.config.shard)
+            shard = self.config.shard if self.device == "cpu" else AT_ONCE
+            yield Denoiser(self.network, workers, shard)
 
     def sample(
         self,
@@ -130,33 +147,102 @@ class TrainedModel:
         Raises:
             UsageError: ``steps`` is out of range, or classes are asked for that there are not.
         """
-        chain = self.diffusion.respace(self.diffusion.schedule.T if steps is None else steps)
-        network = self.config.network
-        shape = (n, network.image_size, network.image_size, network.in_channels)
-        walk = chain.sample if eta is None else partial(chain.ddim, eta=eta)
-        with self.denoiser(threads) as denoiser:
-            model = self._of_classes(denoiser, n, labels, guidance)
-            x = walk(model, shape, seed=seed, stream=stream, device=self.device, progress=progress)
-        return to_bytes(to_host(x))
+        walk = self.walk(
+            n,
+            steps=steps,
+            eta=eta,
+            labels=labels,
+            guidance=guidance,
+            seed=seed,
+            stream=stream,
+            threads=threads,
+        )
+        return to_bytes(to_host(last_image(walk, progress)))
 
-    def _of_classes(
-        self, denoiser: Denoiser, n: int, labels: IntArray | None, guidance: float
-    ) -> Model:
-        """The model of x_t and t alone: that of the ``labels``, where the network knows classes."""
+    def walk(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        eta: float | None = None,
+        labels: IntArray | None = None,
+        guidance: float = 0.0,
+        seed: int = 0,
+        stream: Stream = "sample",
+        threads: int = 0,
+    ) -> Iterator[SampleStep]:
+        """Walk from noise to the images of ``sample``, yielding (t, x_{t−1}, x0_hat) on the way.
+
+        t counts the steps of this walk, from ``steps`` down to 1; the arguments are ``sample``'s.
+        """
+        chain, shape = self._chain(steps), (n, *self.image_shape)
+        steps_of = chain.sample_steps if eta is None else partial(chain.ddim_steps, eta=eta)
+        labels = self._labels(n, labels, guidance)
+        if self.device == "cuda":
+            walk = partial(device_walk, self.network, chain, cuda_runtime(), shape)
+            told = self._told(labels, guidance)
+            yield from walk(eta=eta, seed=seed, stream=stream, told=told)
+            return
+        with self.denoiser(threads) as denoiser:
+            model = self._of_classes(denoiser, labels, guidance)
+            yield from steps_of(model, shape, seed=seed, stream=stream)
+
+    def decode(
+        self,
+        x_T: Array,
+        *,
+        steps: int | None = None,
+        labels: IntArray | None = None,
+        guidance: float = 0.0,
+        threads: int = 0,
+    ) -> Iterator[SampleStep]:
+        """Walk from the noise ``x_T`` (n, H, W, C) to the images that it stands for.
+
+        That is DDIM with η = 0, which adds no noise on the way. It yields as ``walk`` does; the
+        other arguments are those of ``sample``.
+        """
+        chain, labels = self._chain(steps), self._labels(len(x_T), labels, guidance)
+        if self.device == "cuda":
+            shape = (len(x_T), *self.image_shape)
+            walk = partial(device_walk, self.network, chain, cuda_runtime(), shape)
+            told = self._told(labels, guidance)
+            yield from walk(eta=0.0, seed=0, stream="sample", told=told, x_T=x_T)
+            return
+        with self.denoiser(threads) as denoiser:
+            model = self._of_classes(denoiser, labels, guidance)
+            yield from chain.ddim_steps_from(model, x_T)
+
+    def _chain(self, steps: int | None) -> GaussianDiffusion:
+        return self.diffusion.respace(self.diffusion.schedule.T if steps is None else steps)
+
+    def _labels(self, n: int, labels: IntArray | None, guidance: float) -> IntArray | None:
+        """The labels of ``n`` images: those asked for, else all classes in turn; None without."""
         classes = self.config.network.classes
         if not classes and (labels is not None or guidance):
             raise UsageError(
                 "this network was trained without classes",
                 remedy="tinyddpm train --conditional for one that can be asked for them",
             )
-        if not classes:
+        return np.arange(n) % classes if classes and labels is None else labels
+
+    def _of_classes(self, denoiser: Denoiser, labels: IntArray | None, guidance: float) -> Model:
+        """The model of x_t and t alone."""
+        if labels is None:
             return denoiser
-        labels = np.arange(n) % classes if labels is None else labels
-        return guided_model(denoiser, labels, null_label=classes, weight=guidance)
+        null_label = self.config.network.classes
+        return guided_model(denoiser, labels, null_label=null_label, weight=guidance)
+
+    def _told(self, labels: IntArray | None, guidance: float) -> Told | None:
+        """The same for the model on a GPU."""
+        return None if labels is None else Told(labels, self.config.network.classes, guidance)
 
 
 def load(
-    run_or_checkpoint: str | Path, *, weights: Weights = "ema", device: str = "cpu"
+    run_or_checkpoint: str | Path,
+    *,
+    weights: Weights = "ema",
+    device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> TrainedModel:
     """Return the model in a run directory or a checkpoint file, ready to sample.
 
@@ -164,6 +250,7 @@ def load(
         run_or_checkpoint: such as ``runs/mnist-1``, or a ``.npz`` in its ``checkpoints``.
         weights: ``ema``, or ``raw`` for the last ones as they were.
         device: ``cpu`` or ``cuda``.
+        precision: of the products on a GPU.
 
     Raises:
         UsageError: the folder is no run.
@@ -175,11 +262,14 @@ def load(
     found = find(Path(run_or_checkpoint))
     if found.warning:
         warnings.warn(found.warning, stacklevel=2)
-    return from_checkpoint(found.checkpoint, weights, device)
+    return from_checkpoint(found.checkpoint, weights, device, precision)
 
 
 def from_checkpoint(
-    checkpoint: Checkpoint, weights: Weights = "ema", device: str = "cpu"
+    checkpoint: Checkpoint,
+    weights: Weights = "ema",
+    device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> TrainedModel:
     """Return the model in ``checkpoint``.
 
@@ -189,7 +279,9 @@ def from_checkpoint(
     values = {"ema": checkpoint.ema, "raw": checkpoint.value}[weights]
     config = RunConfig.from_json(checkpoint.config)
     try:
-        model = TrainedModel(config, values, checkpoint.step, device=device)
+        model = TrainedModel(config, values, checkpoint.step, device=device, precision=precision)
+    except DeviceError:
+        raise
     except ValueError as error:  # the flat values do not even have the network's size
         raise CheckpointError(_FOREIGN, cause=str(error), remedy=_OTHER_CHECKPOINT) from error
     check_parameters(model.network, checkpoint)

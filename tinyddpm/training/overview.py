@@ -15,10 +15,10 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from tinyddpm.errors import CheckpointError, TinyDDPMError
-from tinyddpm.training.config import RunConfig, flat
+from tinyddpm.training.config import RunConfig
 from tinyddpm.training.run_directory import RunDirectory
 
 State = Literal["running", "finished", "stopped"]
@@ -122,12 +122,6 @@ def mean_losses(curve: list[Loss], end: int, parts: int) -> list[float | None]:
         part = (step - 1) * parts // end
         sums[part], counts[part] = sums[part] + loss, counts[part] + 1
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
-
-
-def differing(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Return both values of each key in which two configurations differ."""
-    first, second = dict(flat(a.to_json())), dict(flat(b.to_json()))
-    return {key: (first[key], second[key]) for key in first if first[key] != second[key]}
 
 
 def _parsed(lines: list[bytes]) -> Iterator[Loss]:

@@ -10,6 +10,7 @@ added in the order of the shards, so that the result does not depend on the numb
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
 
 Floats = npt.NDArray[np.float64]
+
+_BLOCK = 1 << 15  # parameters; their value, gradient, moments and average stay in a cache of 1 MiB
 
 
 class StepReport(NamedTuple):
@@ -100,14 +103,39 @@ class Trainer:
         losses, times, weights = self._gradient(step)
         norm = optim.global_norm(parameters.grad)
         loss, grad_norm = float((weights * losses).mean()), float(norm)
-        _check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
+        check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
         self.times.update(times, losses)
-        lr = optim.warmed_up(step, self.config.lr, self.config.warmup)
-        optim.clip_by_norm(parameters.grad, norm, self.config.grad_clip)
-        optim.adam(parameters.value, parameters.grad, self.adam_m, self.adam_v, step=step, lr=lr)
+        rate = self.config.lr, self.config.warmup, self.config.decay_from
+        lr = optim.learning_rate(step, *rate)
+        self._update(step, norm, lr)
+        return StepReport(loss, by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
+
+    def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
+        """Do step ``step``, and yield its report; another trainer may have reports later.
+
+        Raises:
+            NonFiniteError: as in ``step``.
+        """
+        yield step, self.step(step)
+
+    def flush(self) -> Iterator[tuple[int, StepReport]]:
+        """Yield the reports of steps done and not yet told: none here."""
+        yield from ()
+
+    def _update(self, step: int, norm: Array, lr: float) -> None:
+        """Clip, Adam, EMA: block by block, so that each number is fetched from memory once."""
+        value, grad = self.network.parameters.value, self.network.parameters.grad
         decay = optim.ema_decay(step, self.config.ema_decay)
-        optim.ema(self.ema, parameters.value, decay)
-        return StepReport(loss, _by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
+        blocks = shard_slices(len(value), _BLOCK)
+
+        def compute(_: int, index: int) -> None:
+            block = blocks[index]
+            buffers = value[block], grad[block], self.adam_m[block], self.adam_v[block]
+            optim.clip_by_norm(grad[block], norm, self.config.grad_clip)
+            optim.adam(*buffers, step=step, lr=lr)
+            optim.ema(self.ema[block], value[block], decay)
+
+        self.workers.run(len(blocks), compute, lambda _index, _result: None)
 
     def _gradient(self, step: int) -> tuple[Floats, IntArray, Floats]:
         """Fill the gradient of the batch; return loss, time and weight of each of its images."""
@@ -124,8 +152,10 @@ class Trainer:
 
         def commit(shard: int, result: tuple[UNet, Array]) -> None:
             replica, shard_losses = result
-            self.network.parameters.grad += replica.parameters.grad
-            replica.parameters.grad[...] = 0
+            total, part = self.network.parameters.grad, replica.parameters.grad
+            for block in shard_slices(len(total), _BLOCK):
+                total[block] += part[block]
+                part[block] = 0
             losses[slices[shard]] = to_host(shard_losses)
 
         self.workers.run(len(slices), compute, commit)
@@ -188,7 +218,12 @@ class Trainer:
         return indices
 
 
-def _check_finite(step: int, loss: float, grad_norm: float, bad_times: IntArray) -> None:
+def check_finite(step: int, loss: float, grad_norm: float, bad_times: IntArray) -> None:
+    """Refuse to go on from a loss or gradient that is not finite.
+
+    Raises:
+        NonFiniteError: one of them is not; it tells the times of the images where the loss is not.
+    """
     if np.isfinite(loss) and np.isfinite(grad_norm):
         return
     where = f" (images at t = {bad_times.tolist()})" if len(bad_times) else ""
@@ -199,7 +234,8 @@ def _check_finite(step: int, loss: float, grad_norm: float, bad_times: IntArray)
     )
 
 
-def _by_quartile(losses: Floats, times: IntArray, T: int) -> list[float | None]:
+def by_quartile(losses: Floats, times: IntArray, T: int) -> list[float | None]:
+    """Return the mean loss where t lies in each quarter of 1 … T; None where no t does."""
     quartile = (times - 1) * 4 // T
     return [
         float(losses[quartile == q].mean()) if (quartile == q).any() else None for q in range(4)

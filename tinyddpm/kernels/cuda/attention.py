@@ -10,7 +10,19 @@ from tinyddpm.kernels.cuda.runtime import Function, Precision, Runtime, blocks, 
 from tinyddpm.ops.attention import QkvOrder
 
 _TILE, _THREADS = 64, 128
-WIDTHS = (8, 32, 64, 256)  # how many columns of a head a block may take
+# How many columns of a head a block can take: the sums of more do not fit into its registers.
+_WIDTHS: dict[Precision, tuple[int, ...]] = {
+    "fp32": (8, 32, 64, 128),
+    "tf32": (8, 32, 64, 256),
+    "bf16": (8, 32, 64, 256),
+}
+
+
+def attention_defines(width: int, precision: Precision) -> dict[str, int]:
+    """Return the constants of the kernels for heads of ``width``."""
+    widths = _WIDTHS[precision]
+    fitting = next((columns for columns in widths if width <= columns), widths[-1])
+    return {"WIDTH": fitting, "TENSOR": int(precision != "fp32")}
 
 
 class AttentionSaved(NamedTuple):
@@ -34,10 +46,13 @@ class _Shape(NamedTuple):
 
 @final
 class Attention:
-    """The kernels of one runtime. In ``fp32`` products are those of float32, else of TF32."""
+    """The kernels of one runtime.
+
+    For ``bf16`` too products are of TF32: they are few, and what softmax sees had better be exact.
+    """
 
     def __init__(self, runtime: Runtime, precision: Precision) -> None:
-        self._runtime, self._tensor = runtime, int(precision != "fp32")
+        self._runtime, self._precision = runtime, precision
 
     def forward(
         self, qkv: Array, *, heads: int, qkv_order: QkvOrder = "qkv first"
@@ -53,7 +68,7 @@ class Attention:
         qkv, empty = contiguous(qkv), self._runtime.empty
         y, lse = empty((n, tokens, triple // 3)), empty((n, heads, tokens))
         shape = _shape(qkv, heads, qkv_order)
-        self._launch("forward", qkv, y, lse, shape=shape, scales=(_score_scale(shape),))
+        self._launch("attention_forward", qkv, y, lse, shape=shape, scales=(_score_scale(shape),))
         return y, AttentionSaved(qkv, y, lse, qkv_order)
 
     def backward(self, dy: Array, saved: AttentionSaved) -> Array:
@@ -63,32 +78,27 @@ class Attention:
         shape = _shape(qkv, lse.shape[1], qkv_order)
         delta, dqkv = self._runtime.empty(lse.shape), self._runtime.empty(qkv.shape)
         self._row_products(dy, y, delta, shape)
-        scales = (_score_scale(shape), shape.width**-0.5)
-        for name in ("backward_q", "backward_k", "backward_v"):
+        scales = (_score_scale(shape), 1 / math.sqrt(shape.width))
+        for name in ("attention_backward_q", "attention_backward_k", "attention_backward_v"):
             self._launch(name, qkv, dy, lse, delta, dqkv, shape=shape, scales=scales)
         return dqkv
 
     def _launch(self, name: str, *arrays: Array, shape: _Shape, scales: tuple[float, ...]) -> None:
         """A kernel with a block for each tile of tokens (and part of a wide head), head, image."""
-        cut = _cut(shape.width)
-        grid = (blocks(shape.tokens, _TILE) * blocks(shape.width, cut), shape.heads, len(arrays[0]))
-        function = self._function(name, cut)
+        function, columns = self._function(name, shape.width)
+        tiles = blocks(shape.tokens, _TILE) * blocks(shape.width, columns)
+        grid = (tiles, shape.heads, len(arrays[0]))
         self._runtime.launch(function, grid, (_THREADS,), (*arrays, *shape, *scales))
 
     def _row_products(self, dy: Array, y: Array, delta: Array, shape: _Shape) -> None:
-        grid = (blocks(delta.size, _THREADS // 32),)
+        function, _ = self._function("attention_row_products", shape.width)
         args = (dy, y, delta, shape.tokens, shape.heads, shape.width, delta.size)
-        self._runtime.launch(self._function("row_products", WIDTHS[0]), grid, (_THREADS,), args)
+        self._runtime.launch(function, (blocks(delta.size, _THREADS // 32),), (_THREADS,), args)
 
-    def _function(self, name: str, width: int) -> Function:
-        return self._runtime.function(
-            "attention.cu", name, {"WIDTH": width, "TENSOR": self._tensor}
-        )
-
-
-def _cut(width: int) -> int:
-    """The columns that a block takes of a head of ``width``."""
-    return next((cut for cut in WIDTHS if width <= cut), WIDTHS[-1])
+    def _function(self, name: str, width: int) -> tuple[Function, int]:
+        """The kernel for heads of ``width``, and how many of their columns it takes."""
+        defines = attention_defines(width, self._precision)
+        return self._runtime.function("attention.cu", name, defines), defines["WIDTH"]
 
 
 def _shape(qkv: Array, heads: int, qkv_order: QkvOrder) -> _Shape:
@@ -101,4 +111,4 @@ def _shape(qkv: Array, heads: int, qkv_order: QkvOrder) -> _Shape:
 
 def _score_scale(shape: _Shape) -> float:
     """1/√D, and log₂ e because the kernels take powers of two."""
-    return math.log2(math.e) * shape.width**-0.5
+    return math.log2(math.e) / math.sqrt(shape.width)

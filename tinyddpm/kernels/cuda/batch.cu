@@ -4,8 +4,8 @@
 //   target: of the scaled prediction, by PREDICT: 0 ε · 1 x0 · 2 √ᾱ_t ε − √(1 − ᾱ_t) x0 · 3 −ε
 //           (a score times √(1 − ᾱ_t) is −ε)
 //
-// A thread makes four neighbouring elements of one image from one Philox block. `step` counts from 1
-// and lies on the device, for a captured graph has its arguments fixed.
+// A thread makes four neighbouring elements of one image from one Philox block. `step` counts from
+// 1 and lies on the device, for a captured graph has its arguments fixed.
 #include "philox.cuh"
 
 // The image at a place of the batch. `orders` has the order of an epoch in row epoch
@@ -18,9 +18,10 @@ __device__ __forceinline__ int picked(const int* orders, unsigned step, int plac
 
 extern "C" __global__ void __launch_bounds__(256)
 noised_batch(const unsigned char* images, const int* orders, const unsigned* step,
-             const float* signal, const float* noise, float* xt, float* target, int* times,
-             int count, int rows, int batch, int pixels, int width, int channels, int T, unsigned seed) {
-  int block = blockIdx.x * 256 + threadIdx.x, place = blockIdx.y, size = pixels * channels;
+             const float* signal, const float* noise, float* x0, float* xt, float* target,
+             int* times, int count, int rows, int batch, int pixels, int width, int channels, int T,
+             unsigned seed) {
+  int block = blockIdx.y * 256 + threadIdx.x, place = blockIdx.x, size = pixels * channels;
   if (4 * block >= size) return;
   unsigned drawn = philox(0, place, *step, 0, seed, STREAM_T).x;
   int t = (int)(((unsigned long long)drawn * T >> 32) + 1);
@@ -37,6 +38,7 @@ noised_batch(const unsigned char* images, const int* orders, const unsigned* ste
     int from = mirrored ? i + (width - 1 - 2 * column) * channels : i;
     float clean = image[from] / 127.5f - 1.0f, e = eps[k];
     long long at = (long long)place * size + i;
+    x0[at] = clean;
     xt[at] = signal[t] * clean + noise[t] * e;
     if (PREDICT == 0) target[at] = e;
     if (PREDICT == 1) target[at] = clean;
@@ -45,11 +47,21 @@ noised_batch(const unsigned char* images, const int* orders, const unsigned* ste
   }
 }
 
+// The labels of the batch, each replaced by null_label with probability `dropped`.
+extern "C" __global__ void __launch_bounds__(256)
+told_labels(const unsigned char* labels, const int* orders, const unsigned* step, int* told,
+            int count, int rows, int batch, int null_label, double dropped, unsigned seed) {
+  int place = blockIdx.x * 256 + threadIdx.x;
+  if (place >= batch) return;
+  bool drop = uniform(philox(0, place, *step, 0, seed, STREAM_LABELS).x) < dropped;
+  told[place] = drop ? null_label : labels[picked(orders, *step, place, batch, count, rows)];
+}
+
 // Dropout's masks: 1 with probability 1 − rate, where threshold = rate · 2³².
 extern "C" __global__ void __launch_bounds__(256)
 keep_mask(unsigned char* keep, const unsigned* step, int size, int site, unsigned threshold,
           unsigned seed) {
-  int block = blockIdx.x * 256 + threadIdx.x, image = blockIdx.y;
+  int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x;
   if (4 * block >= size) return;
   uint4 drawn = philox(block, image, *step, site, seed, STREAM_DROPOUT);
   unsigned words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};

@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray
-from tinyddpm.kernels.cuda.runtime import Runtime, blocks
+from tinyddpm.kernels.cuda.runtime import Argument, Runtime, blocks
 from tinyddpm.kernels.cuda.source import Defines
 from tinyddpm.rng import STREAMS
 
@@ -40,6 +40,14 @@ class Noise(NamedTuple):
     seed: int
 
 
+class Labels(NamedTuple):
+    """What the network is told of the images' classes."""
+
+    labels: Array  # (N,) uint8, host
+    null_label: int
+    dropped: float  # how often a label is replaced by the null label
+
+
 @final
 class Batches:
     """The data set on the device, and the batch of the present step.
@@ -49,29 +57,40 @@ class Batches:
         images: (N, H, W, C) uint8, on the host.
         batch: images per step.
         noise: what is done to them.
+        labels: of the images, for a network with classes.
 
     Attributes:
-        xt: (batch, H, W, C) the noised images.
+        x0: (batch, H, W, C) the images of the batch.
+        xt: the same shape, the noised images.
         target: the same shape; for a score times √(1 − ᾱ_t).
         times: (batch,) the paper's t, int32.
-        noise_rates: (T + 1,) √(1 − ᾱ_t), float32.
+        told: (batch,) labels, int32, or None.
     """
 
-    def __init__(self, runtime: Runtime, images: Array, batch: int, noise: Noise) -> None:
-        self._runtime, self._noise = runtime, noise
+    def __init__(
+        self,
+        runtime: Runtime,
+        images: Array,
+        batch: int,
+        noise: Noise,
+        labels: Labels | None = None,
+    ) -> None:
+        self._runtime, self._noise, self._labels = runtime, noise, labels
+        self._defines = batch_defines(noise.predict, flips=noise.flips)
         self._images = runtime.empty(images.shape, np.uint8)
         runtime.upload(images, self._images)
         rows = batch // len(images) + 2  # the epochs of one step, and the next
         self._orders = runtime.empty((rows, len(images)), np.int32)
         self._epochs = [-1] * rows
-        self._signal, self.noise_rates = (
-            runtime.empty(table.shape) for table in (noise.signal, noise.noise)
-        )
-        runtime.upload(noise.signal, self._signal)
-        runtime.upload(noise.noise, self.noise_rates)
+        self._rates = runtime.empty((2, len(noise.signal)))
+        runtime.upload(np.stack([noise.signal, noise.noise]), self._rates)
         shape = (batch, *images.shape[1:])
-        self.xt, self.target = runtime.empty(shape), runtime.empty(shape)
+        self.x0, self.xt, self.target = (runtime.empty(shape) for _ in range(3))
         self.times = runtime.empty((batch,), np.int32)
+        self.told = runtime.empty((batch,), np.int32) if labels else None
+        if labels:
+            self._all_labels = runtime.empty(labels.labels.shape, np.uint8)
+            runtime.upload(labels.labels, self._all_labels)
 
     def holds(self, epoch: int) -> bool:
         """Whether the order of ``epoch`` is on the device."""
@@ -84,25 +103,32 @@ class Batches:
         self._epochs[row] = epoch
 
     def draw(self, state: Array) -> None:
-        """Fill ``xt``, ``target`` and ``times`` for step ``state[0]``, on the device."""
+        """Fill the attributes for step ``state[0]``, on the device."""
         n, height, width, channels = self._images.shape
-        batch, seed, T = len(self.xt), self._noise.seed, len(self._signal) - 1
-        defines = batch_defines(self._noise.predict, flips=self._noise.flips)
-        self._runtime.launch(
-            self._runtime.function("batch.cu", "noised_batch", defines),
-            (blocks(height * width * channels, 4 * _THREADS), batch),
-            (_THREADS,),
-            (
-                *(self._images, self._orders, state, self._signal, self.noise_rates),
-                *(self.xt, self.target, self.times),
-                *(n, len(self._epochs), batch, height * width, width, channels, T, seed),
-            ),
+        batch, seed, T = len(self.xt), self._noise.seed, self._rates.shape[1] - 1
+        order = n, len(self._epochs), batch
+        grid = (batch, blocks(height * width * channels, 4 * _THREADS))
+        drawn = self.x0, self.xt, self.target, self.times
+        arrays = self._images, self._orders, state, *self._rates, *drawn
+        self._launch(
+            "noised_batch", grid, (*arrays, *order, height * width, width, channels, T, seed)
         )
+        if self._labels:
+            _, null_label, dropped = self._labels
+            arrays = self._all_labels, self._orders, state, self.told
+            self._launch(
+                "told_labels",
+                (blocks(batch, _THREADS),),
+                (*arrays, *order, null_label, dropped, seed),
+            )
 
     def masks(self, state: Array) -> Masks:
         """The dropout of step ``state[0]``."""
-        defines = batch_defines(self._noise.predict, flips=self._noise.flips)
-        return Masks(self._runtime, state, self._noise.seed, defines)
+        return Masks(self._runtime, state, self._noise.seed, self._defines)
+
+    def _launch(self, name: str, grid: tuple[int, ...], args: tuple[Argument, ...]) -> None:
+        function = self._runtime.function("batch.cu", name, self._defines)
+        self._runtime.launch(function, grid, (_THREADS,), args)
 
 
 class Masks(NamedTuple):
@@ -119,7 +145,7 @@ class Masks(NamedTuple):
         keep = self.runtime.empty(like.shape, np.uint8)
         self.runtime.launch(
             self.runtime.function("batch.cu", "keep_mask", self.defines),
-            (blocks(size, 4 * _THREADS), len(like)),
+            (len(like), blocks(size, 4 * _THREADS)),
             (_THREADS,),
             (keep, self.state, size, site, int(rate * 2**32), self.seed),
         )

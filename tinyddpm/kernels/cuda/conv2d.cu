@@ -3,7 +3,8 @@
 // up in float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
 //     convolve          y[m, n]  = bias[n] + sum_k A[m, k] B[n, k]    m: pixel of y, k: (tap, channel)
-//                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
+//                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in);
+//                       to which addend[image of m, n] and residual[m, n] may be added
 //     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
 //                       A = the source pixel that k meets at the tap, B = dy
 //
@@ -129,9 +130,10 @@ __device__ __forceinline__ void advance(Place& k, int channels, int c_in, int ta
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias, float* ALIGNED y,
-         int transpose, int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out,
-         int kh, int kw, int stride, int before) {
+convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
+         const float* addend, const float* residual, float* ALIGNED y, int transpose, int images,
+         int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride,
+         int before) {
   DYNAMIC_SHARED(shared);
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -190,8 +192,15 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     Result r = result(g, m0 + m);
     n += n0;
     if (r.image >= images || n >= c_out) return;
-    if (bias) v0 += bias[n], v1 += n + 1 < c_out ? bias[n + 1] : 0.0f;
-    store_pair(y + (size_t)result_pixel(g, r, out_h, out_w) * c_out, n, c_out, v0, v1);
+    size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
+    auto add_row = [&](const float* row) {
+      v0 += row[n];
+      if (n + 1 < c_out) v1 += row[n + 1];
+    };
+    if (bias) add_row(bias);
+    if (addend) add_row(addend + (size_t)r.image * c_out);
+    if (residual) add_row(residual + pixel);
+    store_pair(y + pixel, n, c_out, v0, v1);
   });
 }
 

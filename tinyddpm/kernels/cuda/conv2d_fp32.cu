@@ -1,7 +1,7 @@
 // The products of conv2d.cu in float32 on the ordinary cores: the same arguments and results, with
 // operands of any number of channels. A block makes TILE × TILE values, a thread 4 × 4 of them.
+#include "prims.cuh"
 #include "gather.cuh"
-#define ALIGNED
 
 constexpr int THREADS = 256, TILE = 64, CHUNK_K = 16;
 
@@ -19,10 +19,10 @@ __device__ __forceinline__ void multiply(float sums[4][4], const Tile& a, const 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-convolve(const float* x, const float* weight, const float* bias, float* y, int transpose, int images,
-         int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride,
-         int before) {
-  __shared__ Tile a, b;
+convolve(const float* x, const float* weight, const float* bias, const float* addend,
+         const float* residual, float* y, int transpose, int images, int in_h, int in_w, int c_in,
+         int out_h, int out_w, int c_out, int kh, int kw, int stride, int before) {
+  __shared__ __align__(16) Tile a, b; // so that four values are one load
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
               images, in_h, in_w};
@@ -32,16 +32,21 @@ convolve(const float* x, const float* weight, const float* bias, float* y, int t
 
   constexpr int ROWS = THREADS / CHUNK_K;
   int row = threadIdx.x / CHUNK_K, depth = g.y.taps * g.x.taps * c_in;
+  Result rows[TILE / ROWS];
+#pragma unroll
+  for (int i = 0; i < TILE / ROWS; i++) rows[i] = result(g, m0 + row + ROWS * i);
   float sums[4][4] = {};
   for (int k0 = 0; k0 < depth; k0 += CHUNK_K) {
     int k = k0 + threadIdx.x % CHUNK_K, channel = k % c_in;
     int ty = k / c_in / g.x.taps, tx = k / c_in % g.x.taps;
     int tap = (g.y.tap + g.y.tap_step * ty) * kw + g.x.tap + g.x.tap_step * tx;
-    for (int i = row; i < TILE; i += ROWS) {
-      int pixel = k < depth ? source_pixel(g, result(g, m0 + i), ty, tx) : -1, n = n0 + i;
+#pragma unroll
+    for (int i = 0; i < TILE / ROWS; i++) {
+      int pixel = k < depth ? source_pixel(g, rows[i], ty, tx) : -1, n = n0 + row + ROWS * i;
       bool inside = k < depth && n < c_out;
-      a[threadIdx.x % CHUNK_K][i] = pixel < 0 ? 0.0f : x[(size_t)pixel * c_in + channel];
-      b[threadIdx.x % CHUNK_K][i] =
+      a[threadIdx.x % CHUNK_K][row + ROWS * i] =
+          pixel < 0 ? 0.0f : x[(size_t)pixel * c_in + channel];
+      b[threadIdx.x % CHUNK_K][row + ROWS * i] =
           inside ? weight[((size_t)n * kh * kw + tap) * c_in + channel] : 0.0f;
     }
     __syncthreads();
@@ -52,10 +57,15 @@ convolve(const float* x, const float* weight, const float* bias, float* y, int t
   for (int i = 0; i < 4; i++) {
     Result r = result(g, m0 + threadIdx.x / 16 * 4 + i);
     if (r.image >= images) continue;
-    float* to = y + (size_t)result_pixel(g, r, out_h, out_w) * c_out;
+    size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
     for (int j = 0; j < 4; j++) {
       int n = n0 + threadIdx.x % 16 * 4 + j;
-      if (n < c_out) to[n] = sums[i][j] + (bias ? bias[n] : 0.0f);
+      if (n >= c_out) continue;
+      float value = sums[i][j];
+      if (bias) value += bias[n];
+      if (addend) value += addend[(size_t)r.image * c_out + n];
+      if (residual) value += residual[pixel + n];
+      y[pixel + n] = value;
     }
   }
 }
@@ -64,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 weight_gradient(const float* x, const float* dy, float* partial, int images, int in_h, int in_w,
                 int c_in, int channels_in, int out_h, int out_w, int c_out, int channels_out, int kh,
                 int kw, int stride, int before) {
-  __shared__ Tile a, b;
+  __shared__ __align__(16) Tile a, b; // so that four values are one load
   Gather g = {axis_of(false, out_h, kh, stride, before, 0), axis_of(false, out_w, kw, stride, before, 0),
               images, in_h, in_w};
   int tiles_n = (c_out + TILE - 1) / TILE;

@@ -41,6 +41,7 @@ class CupyRuntime:
         self._cupy = cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._stream.use()
+        self._constants: list[tuple[Array, Array]] | None = None  # of the present recording
         self._modules: dict[Any, tuple[Any, dict[str, Any]]] = {}
 
     def function(self, file: str, name: str, defines: Defines | None = None) -> Function:
@@ -81,7 +82,7 @@ class CupyRuntime:
     ) -> None:
         """Run ``function`` on ``grid`` × ``block``, after everything launched before."""
         check_launch(grid, block, shared_bytes)
-        exact = exact_arguments(function, args, lambda array: int(array.data.ptr))  # type: ignore[attr-defined]
+        exact = exact_arguments(function, args, self.address)
         if shared_bytes > _SHARED_WITHOUT_ASKING:
             function.handle.max_dynamic_shared_size_bytes = shared_bytes
         values = tuple(_NULL if value is None else value for value in exact)
@@ -96,6 +97,19 @@ class CupyRuntime:
         """Return an array of zeros of the GPU."""
         array: Array = self._cupy.zeros(shape, dtype)
         return array
+
+    def constant(self, host: Array) -> Array:
+        """Return an array of the GPU that holds ``host``; in a recording from its end on."""
+        array = self.empty(host.shape, host.dtype)
+        if self._constants is None:
+            self.upload(host, array)
+        else:
+            self._constants.append((host, array))
+        return array
+
+    def address(self, array: Array) -> int:
+        """Return where ``array`` lies in the memory of the GPU."""
+        return int(array.data.ptr)  # type: ignore[attr-defined]
 
     def upload(self, host: Array, into: Array) -> None:
         """Copy a host array into one of the GPU, after everything launched before."""
@@ -114,24 +128,33 @@ class CupyRuntime:
         with self._cupy.cuda.using_allocator(pool.malloc):
             work()
             self._stream.synchronize()
-            self._stream.begin_capture()
-            try:
-                work()
-            except BaseException:
-                with suppress(Exception):  # the first error is the one to tell
-                    self._stream.end_capture()
-                raise
-            graph = self._stream.end_capture()
+            graph, constants = self._capture(work)
+        for host, array in constants:
+            self.upload(host, array)
         graph.upload(self._stream)
-        return _Replay(graph, pool, self._stream)
+        return _Replay(graph, (pool, constants), self._stream)
+
+    def _capture(self, work: Callable[[], None]) -> tuple[Any, list[tuple[Array, Array]]]:
+        """The graph of ``work``, and the constants that it reads."""
+        constants = self._constants = []
+        self._stream.begin_capture()
+        try:
+            work()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                self._stream.end_capture()
+            raise
+        finally:
+            self._constants = None
+        return self._stream.end_capture(), constants
 
 
 @final
 class _Replay:
     """A graph and the memory it works in."""
 
-    def __init__(self, graph: Any, pool: Any, stream: Any) -> None:
-        self._graph, self._pool, self._stream = graph, pool, stream
+    def __init__(self, graph: Any, memory: Any, stream: Any) -> None:
+        self._graph, self._memory, self._stream = graph, memory, stream
 
     def __call__(self) -> None:
         self._graph.launch(self._stream)

@@ -4,9 +4,9 @@
 //   x_{t−1} = c[2] x0_hat + c[3] x_t + σ z        z = 0 at t = 1
 //   σ       = c[4], or exp(½ (f c[6] + (1 − f) c[5])) if LEARNED, f = (v + 1)/2
 //
-// with a row c of `table` (T + 1, 7) for each t. The network's output has OUTPUTS channels for each of
-// the image's: the prediction, then v. t lies on the device, so that one captured graph does every
-// step.
+// with a row c of `table` (T + 1, 7) for each t. The network's output has OUTPUTS channels for each
+// of the image's: the prediction, then v. t lies on the device, so that one captured graph does
+// every step.
 #include "philox.cuh"
 
 // t ← t − 1, and the times that the network is given. One block.
@@ -21,7 +21,7 @@ next_time(int* t, const float* timesteps, float* times, int n) {
 // x_T: step 0 of the stream.
 extern "C" __global__ void __launch_bounds__(256)
 first_noise(float* x, int size, unsigned seed, unsigned stream) {
-  int block = blockIdx.x * 256 + threadIdx.x, image = blockIdx.y;
+  int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x;
   if (4 * block >= size) return;
   float4 four = normals(philox(block, image, 0, 0, seed, stream));
   float z[4] = {four.x, four.y, four.z, four.w};
@@ -33,7 +33,7 @@ first_noise(float* x, int size, unsigned seed, unsigned stream) {
 extern "C" __global__ void __launch_bounds__(256)
 denoise(float* x, float* x0_hat, const float* output, const float* table, const int* t, int pixels,
         int channels, int first, unsigned seed, unsigned stream) {
-  int block = blockIdx.x * 256 + threadIdx.x, image = blockIdx.y, size = pixels * channels;
+  int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x, size = pixels * channels;
   if (4 * block >= size) return;
   const float* c = table + *t * 7;
   float4 four = make_float4(0, 0, 0, 0);

@@ -74,12 +74,15 @@ class Denoising:
         runtime.upload(table.coefficients, self._coefficients)
         runtime.upload(table.times, self._times)
 
-    def begin(self) -> None:
-        """Fill ``x`` with noise and go to the chain's end, T."""
+    def begin(self, x_T: Array | None = None) -> None:
+        """Go to the chain's end, T, with ``x`` noise, or ``x_T`` (N, H, W, C) of the host."""
         self._runtime.upload(np.array([len(self._table.times)], np.int32), self._t)
+        if x_T is not None:
+            self._runtime.upload(x_T, self.x)
+            return
         n, size = len(self.x), math.prod(self.x.shape[1:])
         args = self.x, size, *self._draw
-        self._launch("first_noise", (blocks(size, 4 * _THREADS), n), args)
+        self._launch("first_noise", (n, blocks(size, 4 * _THREADS)), args)
 
     def next_time(self) -> None:
         """t ← t − 1, from T + 1 at first, and fill ``times``."""
@@ -88,7 +91,7 @@ class Denoising:
     def update(self, output: Array, first: int) -> None:
         """Take the images from ``first`` on, as many as ``output`` has, to t − 1."""
         n, (height, width, channels) = len(output), self.x.shape[1:]
-        grid = (blocks(height * width * channels, 4 * _THREADS), n)
+        grid = (n, blocks(height * width * channels, 4 * _THREADS))
         images = self.x[first : first + n], self.x0_hat[first : first + n]
         tables = self._coefficients, self._t
         numbers = height * width, channels, first, *self._draw

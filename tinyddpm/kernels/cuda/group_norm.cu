@@ -8,7 +8,8 @@
 //   dx       dx = r (weight dh - mean(weight dh) - x_hat mean(weight dh x_hat))
 //
 // Images are cut into slabs: some pixels of one image, with all their channels. A block adds up its
-// slab, and the next kernel adds up the slabs in their order: no sum depends on who came first.
+// slab, and the next kernel adds up the slabs in their order: no sum depends on who came first (for
+// dbias and dweight that is add_partials).
 // x is read twice and y is written; backward, x and dy are read twice and dx is written.
 //
 // The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
@@ -141,8 +142,8 @@ __device__ __forceinline__ float2 over_slabs(const float* partial, int group, in
 
 // partial (N, slabs, G, 2): sum (x - pivot), sum (x - pivot)^2
 extern "C" __global__ void __launch_bounds__(THREADS)
-moments(const float* ALIGNED x, float* partial, int pixels, int channels, int groups,
-        int slab_pixels, int pivot_pixel) {
+group_norm_moments(const float* ALIGNED x, float* partial, int pixels, int channels, int groups,
+                   int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
   Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
@@ -171,9 +172,9 @@ moments(const float* ALIGNED x, float* partial, int pixels, int channels, int gr
 
 // moments (N, G, 2): offset, r
 extern "C" __global__ void __launch_bounds__(THREADS)
-apply(const float* ALIGNED x, const float* weight, const float* bias, const float* partial,
-      float* ALIGNED y, float* moments, int pixels, int channels, int groups, int slab_pixels,
-      int pivot_pixel, float norm_eps) {
+group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
+                 const float* partial, float* ALIGNED y, float* moments, int pixels,
+                 int channels, int groups, int slab_pixels, int pivot_pixel, float norm_eps) {
   DYNAMIC_SHARED(memory);
   float* mine = (float*)memory; // (G, 2)
   Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
@@ -201,9 +202,9 @@ apply(const float* ALIGNED x, const float* weight, const float* bias, const floa
 // by_channel (N, slabs, 2, C): sum dh, sum dh x_hat
 // by_group (N, slabs, G, 2): sum weight dh, sum weight dh x_hat
 extern "C" __global__ void __launch_bounds__(THREADS)
-sums(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const float* bias,
-     const float* moments, float* by_channel, float* by_group, int pixels, int channels, int groups,
-     int slab_pixels, int pivot_pixel) {
+group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* weight,
+                const float* bias, const float* moments, float* by_channel, float* by_group,
+                int pixels, int channels, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
   Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
@@ -235,9 +236,9 @@ sums(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-dx(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const float* bias,
-   const float* moments, const float* by_group, float* ALIGNED dx, int pixels, int channels,
-   int groups, int slab_pixels, int pivot_pixel) {
+group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* weight,
+              const float* bias, const float* moments, const float* by_group, float* ALIGNED dx,
+              int pixels, int channels, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
   Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
@@ -259,21 +260,4 @@ dx(const float* ALIGNED dy, const float* ALIGNED x, const float* weight, const f
       store(dx + at, d);
     }
   }
-}
-
-// total (width,): the sums of the columns of table (rows, width). A block takes 8 columns: the 32
-// bytes that memory hands out at once.
-extern "C" __global__ void __launch_bounds__(THREADS)
-column_sums(const float* table, float* total, int rows, int width) {
-  __shared__ float partial[THREADS]; // (THREADS / 8, 8)
-  int column = blockIdx.x * 8 + threadIdx.x % 8;
-  float sum = 0.0f;
-  if (column < width) {
-#pragma unroll 8
-    for (int row = threadIdx.x / 8; row < rows; row += THREADS / 8)
-      sum += table[(size_t)row * width + column];
-  }
-  partial[threadIdx.x] = sum;
-  add_rows(partial, THREADS / 8, 8);
-  if (threadIdx.x < 8 && column < width) total[column] = partial[threadIdx.x];
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.partial_sums import summed
+from tinyddpm.kernels.cuda.runtime import Argument, Runtime, blocks, contiguous
 
 _THREADS = 256
 # Values in a slab: enough to make its sums worth a block, few enough that one image fills many.
@@ -69,10 +70,10 @@ class GroupNorm:
         x, empty = contiguous(x), self._runtime.empty
         cut = _cut(x.shape, groups)
         partial = empty((len(x), cut.slabs, groups, 2))
-        self._launch("moments", x, partial, cut=cut, shared_bytes=cut.table_bytes)
+        self._launch("group_norm_moments", x, partial, cut=cut, shared_bytes=cut.table_bytes)
         y, moments = empty(x.shape), empty((len(x), groups, 2))
         args = (x, weight, bias, partial, y, moments)
-        self._launch("apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
+        self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
         return y, GroupNormSaved(x, weight, bias, moments)
 
     def backward(self, dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
@@ -84,11 +85,11 @@ class GroupNorm:
         by_channel = empty((len(x), cut.slabs, 2, cut.channels))
         by_group = empty((len(x), cut.slabs, groups, 2))
         args = (dy, x, weight, bias, moments, by_channel, by_group)
-        self._launch("sums", *args, cut=cut, shared_bytes=cut.table_bytes)
+        self._launch("group_norm_sums", *args, cut=cut, shared_bytes=cut.table_bytes)
         dx = empty(x.shape)
         args = (dy, x, weight, bias, moments, by_group, dx)
-        self._launch("dx", *args, cut=cut, shared_bytes=8 * groups)
-        dbias, dweight = self._column_sums(by_channel.reshape(-1, 2 * cut.channels)).reshape(2, -1)
+        self._launch("group_norm_dx", *args, cut=cut, shared_bytes=8 * groups)
+        dbias, dweight = summed(self._runtime, by_channel.reshape(-1, 2, cut.channels))
         return dx, dweight, dbias
 
     def _launch(
@@ -99,19 +100,8 @@ class GroupNorm:
             "group_norm.cu", name, {"VECTOR": cut.vector, "SILU": self._silu}
         )
         grid = (cut.slabs, len(arrays[0]))
-        args = (*arrays, *cut, *last)
+        args: list[Argument] = [*arrays, *cut, *last]
         self._runtime.launch(function, grid, (_THREADS,), args, shared_bytes=shared_bytes)
-
-    def _column_sums(self, table: Array) -> Array:
-        rows, width = table.shape
-        total = self._runtime.empty((width,))
-        function = self._runtime.function(
-            "group_norm.cu", "column_sums", {"VECTOR": 1, "SILU": self._silu}
-        )
-        self._runtime.launch(
-            function, (blocks(width, 8),), (_THREADS,), (table, total, rows, width)
-        )
-        return total
 
 
 def _cut(shape: tuple[int, ...], groups: int) -> _Cut:

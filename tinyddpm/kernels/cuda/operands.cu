@@ -32,8 +32,8 @@ __device__ __forceinline__ void load(float v[PIECE], const float* row, int chann
 // partial (slabs, c); either may be null. A block is some pieces wide and takes blockDim.y rows at
 // once.
 extern "C" __global__ void __launch_bounds__(THREADS)
-pack(const float* x, OPERAND* ALIGNED packed, float* partial, int rows, int c, int c_padded,
-     int slab) {
+pack(const float* __restrict__ x, OPERAND* __restrict__ ALIGNED packed, float* partial, int rows,
+     int c, int c_padded, int slab) {
   __shared__ float sums[THREADS * PIECE];
   int piece = blockIdx.y * blockDim.x + threadIdx.x, channel = piece * PIECE;
   int thread = threadIdx.y * blockDim.x + threadIdx.x, width = blockDim.x * PIECE;

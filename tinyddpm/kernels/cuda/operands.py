@@ -8,7 +8,6 @@ the operand, in bf16 half the bytes of the image.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.partial_sums import added
+from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
@@ -27,7 +26,7 @@ from tinyddpm.kernels.cuda.runtime import (
 )
 from tinyddpm.kernels.cuda.source import Defines
 
-_SLABS = 256  # the most into which the rows of an image are cut
+_SLABS, _SLAB = 512, 16  # the most slabs into which pixels are cut, and the fewest pixels in one
 _THREADS = 256  # of a block
 
 
@@ -47,17 +46,17 @@ FORMATS: dict[Precision, Format] = {
 
 
 class Operand(NamedTuple):
-    """An image (N, H, W, C)."""
+    """An image, or a weight turned so that the channels which it is multiplied by come last."""
 
-    values: Array  # (N, H, W, C padded)
-    channels: int  # C
+    values: Array  # (…, channels padded)
+    channels: int
 
 
 class Weights(NamedTuple):
     """A weight (kh, kw, C_in, C_out)."""
 
-    by_out: Array  # (C_out, kh, kw, C_in padded): multiplies images of C_in channels
-    by_in: Array  # (C_in, kh, kw, C_out padded): multiplies images of C_out channels
+    by_out: Operand  # (C_out, kh, kw, C_in): multiplies images of C_in channels
+    by_in: Operand  # (C_in, kh, kw, C_out): multiplies images of C_out channels
 
 
 @final
@@ -73,18 +72,16 @@ class Operands:
         x = contiguous(x)
         operand = self._image_like(x)
         if self._packs_images:
-            self._pack(x, operand.values, None, slabs=_SLABS)
+            self._pack(x, operand.values, None)
         return operand
 
     def image_and_sums(self, x: Array) -> tuple[Operand, Array]:
         """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,)."""
         x = contiguous(x)
         operand = self._image_like(x)
-        rows, channels = math.prod(x.shape[:-1]), x.shape[-1]
-        partial = self._runtime.empty((min(_SLABS, blocks(rows, 64)), channels))
-        packed = operand.values if self._packs_images else None
-        self._pack(x, packed, partial, slabs=len(partial))
-        return operand, added(self._runtime, partial)
+        partial = self._runtime.empty((_slabs(x), x.shape[-1]))
+        self._pack(x, operand.values if self._packs_images else None, partial)
+        return operand, summed(self._runtime, partial)
 
     def weights(self, weight: Array) -> Weights:
         """Return the operands of ``weight`` (kh, kw, C_in, C_out)."""
@@ -95,7 +92,7 @@ class Operands:
         grid = (blocks(c_out_padded, 32), blocks(c_in_padded, 32), kh * kw)
         sizes = (kh * kw, c_in, c_in_padded, c_out, c_out_padded)
         self._launch("pack_weight", grid, (32, 8), (contiguous(weight), by_out, by_in, *sizes))
-        return Weights(by_out, by_in)
+        return Weights(Operand(by_out, c_in), Operand(by_in, c_out))
 
     def doubling_weights(self, weight: Array) -> Weights:
         """Return the operands of the 4×4 weight that stands for doubling, then ``weight`` 3×3."""
@@ -124,14 +121,20 @@ class Operands:
         shape = (*pixels, self._padded(channels))
         return Operand(self._runtime.empty(shape, self._format.dtype), channels)
 
-    def _pack(self, x: Array, packed: Array | None, partial: Array | None, *, slabs: int) -> None:
-        rows, channels = math.prod(x.shape[:-1]), x.shape[-1]
+    def _pack(self, x: Array, packed: Array | None, partial: Array | None) -> None:
+        channels, slabs = x.shape[-1], _slabs(x)
+        pixels = x.size // channels
         piece = max(self._format.piece, 4)
         width = min(blocks(channels, piece), 32)
         grid = (slabs, blocks(channels, piece * width))
-        sizes = (rows, channels, self._padded(channels), blocks(rows, slabs))
+        sizes = (pixels, channels, self._padded(channels), blocks(pixels, slabs))
         self._launch("pack", grid, (width, _THREADS // width), (x, packed, partial, *sizes))
 
     def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
         function = self._runtime.function("operands.cu", name, self._format.defines)
         self._runtime.launch(function, grid, block, args)
+
+
+def _slabs(x: Array) -> int:
+    """The number of slabs into which the pixels of ``x`` (…, C) are cut."""
+    return min(_SLABS, blocks(x.size // x.shape[-1], _SLAB))

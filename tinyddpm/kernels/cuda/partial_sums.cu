@@ -1,14 +1,15 @@
-// sum[i] = partial[0][i] + … + partial[parts - 1][i], in an order that depends on `parts` alone.
-extern "C" __global__ void __launch_bounds__(256)
+// sum[i] = partial[0][i] + … + partial[parts - 1][i]. The rows of a block (32, blockDim.y) add up every
+// blockDim.y-th part, and the first row their sums: an order that depends on blockDim.y alone.
+extern "C" __global__ void __launch_bounds__(1024)
 add_partials(const float* partial, float* sum, int parts, int count) {
-  __shared__ float rows[8][32];
+  __shared__ float rows[32][32];
   int i = blockIdx.x * 32 + threadIdx.x;
   float total = 0.0f;
   if (i < count)
-    for (int p = threadIdx.y; p < parts; p += 8) total += partial[(size_t)p * count + i];
+    for (int p = threadIdx.y; p < parts; p += blockDim.y) total += partial[(size_t)p * count + i];
   rows[threadIdx.y][threadIdx.x] = total;
   __syncthreads();
   if (threadIdx.y || i >= count) return;
-  for (int row = 1; row < 8; row++) total += rows[row][threadIdx.x];
+  for (int row = 1; row < blockDim.y; row++) total += rows[row][threadIdx.x];
   sum[i] = total;
 }

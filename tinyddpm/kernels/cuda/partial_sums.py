@@ -8,13 +8,15 @@ from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.runtime import Runtime, blocks
 
 
-def added(runtime: Runtime, partial: Array) -> Array:
+def summed(runtime: Runtime, partial: Array) -> Array:
     """Return the sum of ``partial`` over its first axis; where that is 1, the part itself."""
     parts, *shape = partial.shape
+    total: Array = partial[0]
     if parts == 1:
-        return partial[0]
+        return total
     total = runtime.empty(tuple(shape))
     count = math.prod(shape)
     function = runtime.function("partial_sums.cu", "add_partials")
-    runtime.launch(function, (blocks(count, 32),), (32, 8), (partial, total, parts, count))
+    block = (32, min(32, blocks(parts, 4)))
+    runtime.launch(function, (blocks(count, 32),), block, (partial, total, parts, count))
     return total

@@ -6,7 +6,8 @@
 //     a[0] A[g][2q..]  a[1] A[g+8][2q..]  a[2] A[g][2q+8..]  a[3] A[g+8][2q+8..]
 //     b[0] B[2q..][g]  b[1] B[2q+8..][g]
 //   m16n8k8 tf32
-//     a[0] A[g][q]  a[1] A[g+8][q]  a[2] A[g][q+4]  a[3] A[g+8][q+4]      b[0] B[q][g]  b[1] B[q+4][g]
+//     a[0] A[g][q]  a[1] A[g+8][q]  a[2] A[g][q+4]  a[3] A[g+8][q+4]
+//     b[0] B[q][g]  b[1] B[q+4][g]
 //   both
 //     c[0] C[g][2q]  c[1] C[g][2q+1]  c[2] C[g+8][2q]  c[3] C[g+8][2q+1]
 #define ALIGNED // of a pointer parameter: divisible by 16, which the launch checks
@@ -29,13 +30,6 @@ __device__ __forceinline__ bf16 to_bf16(float x) {
   return bits;
 }
 
-// low in the lower half, as mma_bf16 wants the lower k.
-__device__ __forceinline__ unsigned to_bf16x2(float low, float high) {
-  unsigned bits;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
-  return bits;
-}
-
 // Rounds to nearest, ties away from zero, to 10 bits of fraction; mma_tf32 would truncate.
 __device__ __forceinline__ unsigned to_tf32(float x) {
   unsigned bits;
@@ -50,30 +44,34 @@ __device__ __forceinline__ void copy_async_16(void* to, const void* from, int by
                :: "r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
 }
 
-// The same for 4 bytes.
-__device__ __forceinline__ void copy_async_4(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+// The same, and L1 keeps a copy for who reads it again.
+__device__ __forceinline__ void copy_async_16_kept(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;"
                :: "r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
 }
 
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copy_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 
 // Until all but the PENDING latest groups have arrived.
 template <int PENDING> __device__ __forceinline__ void copy_wait() {
   asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
 }
 
-// Four 8×8 matrices of bf16; lane 8 i + r gives the address of row r (16 bytes) of matrix i, and r[i]
-// is row l / 4, columns 2 (l % 4) and the next, of matrix i.
+// Four 8×8 matrices of bf16; lane 8 i + r gives the address of row r (16 bytes) of matrix i, and
+// r[i] is row l / 4, columns 2 (l % 4) and the next, of matrix i.
 __device__ __forceinline__ void load_matrices(unsigned r[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row)) : "memory");
 }
 
 // The same, each matrix transposed.
 __device__ __forceinline__ void load_matrices_transposed(unsigned r[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row)) : "memory");
 }
 
 // C += A B
@@ -101,19 +99,19 @@ inline bf16 to_bf16(float x) {
   return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-inline unsigned to_bf16x2(float low, float high) {
-  return (unsigned)to_bf16(low) | (unsigned)to_bf16(high) << 16;
-}
-
 inline unsigned to_tf32(float x) {
   unsigned bits = __float_as_uint(x);
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
   return (bits + 0x1000u) & ~0x1fffu;
 }
 
-inline void copy_async_16(void* to, const void* from, int bytes) { sim::copy_async(to, from, bytes, 16); }
+inline void copy_async_16(void* to, const void* from, int bytes) {
+  sim::copy_async(to, from, bytes);
+}
 
-inline void copy_async_4(void* to, const void* from, int bytes) { sim::copy_async(to, from, bytes, 4); }
+inline void copy_async_16_kept(void* to, const void* from, int bytes) {
+  copy_async_16(to, from, bytes);
+}
 
 inline void copy_commit() { sim::copy_commit(); }
 
@@ -134,7 +132,8 @@ inline void load_matrices_transposed(unsigned r[4], const void* row) {
   for (int i = 0; i < 4; i++) {
     const bf16* low = (const bf16*)lanes.of<const void*>(8 * i + first);
     const bf16* high = (const bf16*)lanes.of<const void*>(8 * i + first + 1);
-    if ((size_t)low % 16 || (size_t)high % 16) sim::fail("ldmatrix: a row is not aligned to 16 bytes");
+    if ((size_t)low % 16 || (size_t)high % 16)
+      sim::fail("ldmatrix: a row is not aligned to 16 bytes");
     r[i] = (unsigned)low[column] | (unsigned)high[column] << 16;
   }
 }
@@ -174,17 +173,9 @@ inline void mma_tf32(float c[4], const unsigned a[4], const unsigned b[2]) {
 
 #endif
 
-__device__ __forceinline__ float from_bf16(bf16 bits) { return __uint_as_float((unsigned)bits << 16); }
-
 // The sum over the 32 lanes, the same in all of them.
 __device__ __forceinline__ float warp_sum(float x) {
   for (int distance = 16; distance; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
-  return x;
-}
-
-__device__ __forceinline__ float warp_max(float x) {
-  for (int distance = 16; distance; distance /= 2)
-    x = fmaxf(x, __shfl_xor_sync(FULL_WARP, x, distance));
   return x;
 }
 

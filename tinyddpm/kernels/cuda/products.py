@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import FORMATS, Operand
-from tinyddpm.kernels.cuda.partial_sums import added
+from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import Argument, Dim3, Precision, Runtime, blocks
 from tinyddpm.kernels.cuda.source import Defines
 
@@ -45,18 +45,20 @@ class Tile(NamedTuple):
         return blocks(m, self.m) * blocks(n, self.n)
 
 
-LARGE = Tile(128, 128, 2, 4, stages=4)
-SMALL = Tile(64, 64, 2, 2, stages=4)
-NARROW = Tile(128, 32, 4, 1, stages=4)
-TILES = (LARGE, SMALL, NARROW)
+LARGE = Tile(128, 128, 2, 4, stages=4)  # in bf16, 64 operations for each byte that is copied
+MIDDLE = Tile(128, 64, 2, 2, stages=3)  # 43
+NARROW = Tile(128, 32, 4, 1, stages=4)  # 26
+SMALL = Tile(64, 64, 2, 2, stages=4)  # 32
+TILES = (LARGE, MIDDLE, NARROW, SMALL)
 FP32 = Tile(64, 64, 8, 1, stages=0)  # as written in conv2d_fp32.cu
 
 
 def tile_for(m: int, n: int, copies: int) -> Tile:
-    """The largest tile that n fills and that gives every multiprocessor one of ``copies`` grids."""
+    """The tile for m × n, ``copies`` times: as wide as n, or small where blocks would be few."""
     if n <= NARROW.n:
         return NARROW
-    return LARGE if n > SMALL.n and copies * LARGE.number(m, n) >= _BLOCKS // 2 else SMALL
+    tile = MIDDLE if n <= MIDDLE.n else LARGE
+    return tile if copies * tile.number(m, n) >= _BLOCKS // 2 else SMALL
 
 
 def conv2d_defines(precision: Precision, tile: Tile) -> Defines:
@@ -82,6 +84,14 @@ class Geometry(NamedTuple):
     result: tuple[int, int]
 
 
+class Added(NamedTuple):
+    """What is added to a convolution before it is written; None: nothing."""
+
+    bias: Array | None = None  # (C_out,)
+    addend: Array | None = None  # (N, C_out): one vector for all pixels of an image
+    residual: Array | None = None  # (N, h, w, C_out)
+
+
 @final
 class Products:
     """The products in one precision."""
@@ -92,27 +102,39 @@ class Products:
     def convolve(
         self,
         x: Operand,
-        rows: Array,
-        bias: Array | None,
+        weight: Operand,
         geometry: Geometry,
+        added: Added,
         *,
         transpose: bool = False,
     ) -> Array:
-        """Return y (N, h, w, D) for ``x`` (N, H, W, C) and a weight's ``rows`` (D, kh, kw, C).
+        """Return y (N, h, w, D) for ``x`` (N, H, W, C) and ``weight`` (D, kh, kw, C).
 
         ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
+
+        Raises:
+            ValueError: ``x`` has another size or other channels, or ``added`` another shape.
         """
         kernel, stride, before, source, result = geometry
         if transpose:
             source, result = result, source
-        n, c, d = len(x.values), x.values.shape[-1], len(rows)
+        n, *size, c = x.values.shape
+        if (*size, x.channels) != (*source, weight.channels):
+            raise ValueError(
+                f"a convolution of {source[0]} × {source[1]} pixels of {weight.channels} channels "
+                f"was given {(n, *size, x.channels)}"
+            )
+        d = len(weight.values)
         phases = stride if transpose else 1  # along either axis
         m = n * blocks(result[0], phases) * blocks(result[1], phases)
         tile = self._tile(m, d, copies=phases * phases)
         y = self._runtime.empty((n, *result, d))
+        for array, shape in zip(added, ((d,), (n, d), y.shape), strict=True):
+            if array is not None and array.shape != shape:
+                raise ValueError(f"what is added must be {shape}: got {array.shape}")
         sizes = (int(transpose), n, *source, c, *result, d, *kernel, stride, before)
         grid = (tile.number(m, d), 1, phases * phases)
-        self._launch("convolve", tile, grid, (x.values, rows, bias, y, *sizes))
+        self._launch("convolve", tile, grid, (x.values, weight.values, *added, y, *sizes))
         return y
 
     def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:
@@ -128,7 +150,7 @@ class Products:
         self._launch(
             "weight_gradient", tile, (count, 1, parts), (x.values, dy.values, partial, *sizes)
         )
-        return added(self._runtime, partial)
+        return summed(self._runtime, partial)
 
     def _tile(self, m: int, n: int, copies: int) -> Tile:
         return FP32 if self._precision == "fp32" else tile_for(m, n, copies)

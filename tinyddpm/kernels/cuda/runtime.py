@@ -65,6 +65,15 @@ class Runtime(Protocol):
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
         """Return an array of zeros of this device."""
 
+    def constant(self, host: Array) -> Array:
+        """Return an array of this device that holds ``host``, also where ``record`` records.
+
+        There it is filled once, when the recording ends.
+        """
+
+    def address(self, array: Array) -> int:
+        """Return where ``array`` lies in the memory of this device."""
+
     def upload(self, host: Array, into: Array) -> None:
         """Copy a host array into one of this device, in the order of the launches."""
 
@@ -111,7 +120,7 @@ def exact_arguments(
     """
     if len(args) != len(function.parameters):
         raise TypeError(f"{function.name} takes {len(function.parameters)} arguments: {len(args)}")
-    exact: list[Array | np.generic | None] = []
+    exact: list[Any] = []
     for parameter, value in zip(function.parameters, args, strict=True):
         obstacle = _obstacle(parameter, value, address)
         if obstacle:

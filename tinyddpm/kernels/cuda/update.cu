@@ -1,51 +1,24 @@
-// What follows the backward pass: the loss's gradient before it, and norm, clip, Adam, EMA behind it.
+// What follows the backward pass: norm, clip, Adam, EMA.
 //
 // Sums have a fixed order (no atomics), so that a step gives the same bits whenever it is done.
 // What changes from step to step is on the device:
-//   state[0]  the step, counted from 1; state[1]  the step at which a loss or gradient was not finite,
-//             0 while there is none: from there on nothing is updated
+//   state[0]  the step, counted from 1
+//   state[1]  the step at which a loss or gradient was not finite, 0 while there is none: from there
+//             on nothing is updated
 //   scalars   clip, lr / (1 − β₁^step), 1 / (1 − β₂^step), 1 − decay
 //   losses, norms: a row for each of the last ROWS steps, which the host reads now and then
 #include "prims.cuh"
 
-// losses[row, image] = mean (scale prediction − target)²; doutput is its gradient over the batch.
-// SCORE: scale is √(1 − ᾱ_t), else 1.
-extern "C" __global__ void __launch_bounds__(256)
-squared_error(const float* prediction, const float* target, const int* times, const float* noise,
-              const unsigned* state, float* losses, float* doutput, int size) {
-  __shared__ float partial[8];
-  int image = blockIdx.x, batch = gridDim.x;
-  float scale = SCORE ? noise[times[image]] : 1.0f, sum = 0;
-  float rate = scale * 2.0f / ((float)size * batch);
-  for (int i = threadIdx.x; i < size; i += 256) {
-    long long at = (long long)image * size + i;
-    float error = scale * prediction[at] - target[at];
-    sum += error * error;
-    doutput[at] = rate * error;
-  }
-  sum = block_sum<256>(sum, partial);
-  if (threadIdx.x == 0) losses[(long long)(state[0] % ROWS) * batch + image] = sum / size;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-squares(const float* grad, float* partial_squares, long long count) {
-  __shared__ float partial[8];
-  float sum = 0;
-  for (long long i = blockIdx.x * 256 + threadIdx.x; i < count; i += (long long)gridDim.x * 256)
-    sum += grad[i] * grad[i];
-  sum = block_sum<256>(sum, partial);
-  if (threadIdx.x == 0) partial_squares[blockIdx.x] = sum;
-}
-
 // One warp: everything about the update that is a single number. Ends the step.
 extern "C" __global__ void __launch_bounds__(32)
 begin_update(const float* partial_squares, const float* losses, unsigned* state, float* norms,
-             float* scalars, int partials, int batch, double peak_lr, double warmup, double limit,
+             float* scalars, int partials, int batch, double peak_lr, double warmup, double decay_from, double limit,
              double beta1, double beta2, double decay) {
   unsigned step = state[0];
   double square = 0, loss = 0;
   for (int i = threadIdx.x; i < partials; i += 32) square += partial_squares[i];
-  for (int i = threadIdx.x; i < batch; i += 32) loss += losses[(long long)(step % ROWS) * batch + i];
+  for (int i = threadIdx.x; i < batch; i += 32)
+    loss += losses[(long long)(step % ROWS) * batch + i];
   for (int distance = 16; distance; distance /= 2) {
     square += __shfl_xor_sync(FULL_WARP, square, distance);
     loss += __shfl_xor_sync(FULL_WARP, loss, distance);
@@ -57,7 +30,8 @@ begin_update(const float* partial_squares, const float* losses, unsigned* state,
     state[1] = step;
     return;
   }
-  double lr = peak_lr * min(1.0, step / max(warmup, 1.0));
+  double falling = decay_from > 0 ? sqrt(decay_from / step) : 1.0;
+  double lr = peak_lr * min(min(1.0, step / max(warmup, 1.0)), falling);
   scalars[0] = (float)min(1.0, limit / (norm + 1e-12));
   scalars[1] = (float)(lr / (1.0 - pow(beta1, (double)step)));
   scalars[2] = (float)(1.0 / (1.0 - pow(beta2, (double)step)));

@@ -1,0 +1,47 @@
+"""Every build of every ``.cu`` file: what the simulator runs, and what NVRTC must accept.
+
+``BUILDS[file]`` lists the constants that the launching code defines. The simulator refuses a build
+that is not listed, so that whatever was shown to be right is also shown to compile.
+"""
+
+import numpy as np
+
+from tinyddpm.kernels.cuda.attention import attention_defines
+from tinyddpm.kernels.cuda.batch import batch_defines
+from tinyddpm.kernels.cuda.denoise import denoise_defines
+from tinyddpm.kernels.cuda.loss import LossTable
+from tinyddpm.kernels.cuda.operands import FORMATS
+from tinyddpm.kernels.cuda.products import TILES, conv2d_defines
+from tinyddpm.kernels.cuda.update import UPDATE_DEFINES
+
+BUILDS = {
+    "batch.cu": [
+        batch_defines(predict, flips=flips)
+        for predict in ("eps", "x0", "v", "score")
+        for flips in (False, True)
+    ],
+    "denoise.cu": [
+        denoise_defines(outputs, learned=learned)
+        for outputs, learned in ((1, False), (2, False), (2, True))
+    ],
+    "gradients.cu": [{}],
+    "loss.cu": [
+        LossTable(np.empty(0), objective, outputs, score=score, per_nat=0.0).defines
+        for objective, outputs in (("simple", 1), ("hybrid", 2), ("vlb", 1), ("vlb", 2))
+        for score in (False, True)
+    ],
+    "update.cu": [UPDATE_DEFINES],
+}
+BUILDS["group_norm.cu"] = [{"VECTOR": v, "SILU": silu} for v in (1, 4) for silu in (0, 1)]
+BUILDS["silu.cu"] = [{}]
+BUILDS["attention.cu"] = [
+    attention_defines(width, precision)
+    for width in (8, 32, 64, 256)
+    for precision in ("fp32", "tf32")
+]
+BUILDS["conv2d.cu"] = [
+    conv2d_defines(precision, tile) for precision in ("tf32", "bf16") for tile in TILES
+]
+BUILDS["conv2d_fp32.cu"] = [{}]
+BUILDS["operands.cu"] = [form.defines for form in FORMATS.values()]
+BUILDS["partial_sums.cu"] = [{}]

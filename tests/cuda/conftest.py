@@ -1,0 +1,47 @@
+"""The simulated device, and what stands in for one where there is no compiler."""
+
+import sys
+
+import fake_cupy
+import nvrtc
+import pytest
+from simulator import COMPILER, SimRuntime
+
+from tinyddpm.training.kernel_choice import cuda_runtime
+
+
+@pytest.fixture
+def sim(request):
+    """A simulated GPU whose asynchronous copies arrive as late as they may."""
+    return _simulated(request, eager=False)
+
+
+@pytest.fixture(params=["eager", "late"])
+def sim_both(request):
+    """A simulated GPU with either behaviour of asynchronous copies: for kernels that use them."""
+    return _simulated(request, eager=request.param == "eager")
+
+
+def _simulated(request, *, eager):
+    if COMPILER is None:
+        pytest.skip("no C++ compiler to simulate CUDA with")
+    return SimRuntime(request.config.cache.mkdir("cuda_sim"), eager=eager)
+
+
+@pytest.fixture
+def cupy(sim, monkeypatch):
+    """A CuPy in whose place the simulator computes, for everyone who imports it."""
+    module = fake_cupy.make_module(sim)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    cuda_runtime.cache_clear()
+    yield module
+    cuda_runtime.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def compile_cubin(request):
+    """``nvrtc.compile_cubin``, which keeps what it compiled."""
+    if nvrtc.LIBRARY is None:
+        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc-cu12")
+    cache = request.config.cache.mkdir("cuda_compile")
+    return lambda text, arch: nvrtc.compile_cubin(text, arch, cache)

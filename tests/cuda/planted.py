@@ -1,0 +1,110 @@
+"""Bugs for the sources of the kernels: what a hand slips on when it writes them.
+
+Each is text that stands in a source, and what stands there instead.
+"""
+
+GROUP_NORM = {
+    "sums are added before all are there": (
+        "  __syncthreads();\n  while (rows > 1)",
+        "  while (rows > 1)",
+    ),
+    "no barrier between two rounds of a tree": (
+        "table[half * width + i];\n    __syncthreads();",
+        "table[half * width + i];",
+    ),
+    "an odd row is lost": ("int half = (rows + 1) / 2;", "int half = rows / 2;"),
+    "the last slab is not added": ("slab < gridDim.x;", "slab < gridDim.x - 1;"),
+    "a slab reads on into the next image": (
+        "min(s.first + slab_pixels, pixels)",
+        "s.first + slab_pixels",
+    ),
+    "pixels are left out": ("p += s.rows", "p += s.rows + 1"),
+    "the mean is not subtracted": ("(x - pivot[i] - offset[i])", "(x - pivot[i])"),
+    "the variance is about the pivot": ("mean.y - mean.x * mean.x", "mean.y"),
+    "one pivot for four channels": (
+        "(c + i) / s.per_group * s.per_group",
+        "c / s.per_group * s.per_group",
+    ),
+    "moments are read before they are written": (
+        "rsqrtf(var + norm_eps);\n  }\n  __syncthreads();",
+        "rsqrtf(var + norm_eps);\n  }",
+    ),
+    "the weight is forgotten in a group's sums": ("table, g, s, weight", "table, g, s, nullptr"),
+    "dx without its last term": (" - x_hat * mean[i].y", ""),
+    "the derivative of another function": ("h * (1.0f - s)", "h"),
+    "a channel's sums go to the wrong slab": (
+        "block * 2 * channels + i",
+        "blockIdx.y * 2 * channels + i",
+    ),
+}
+
+ATTENTION = {
+    "what was added is not scaled": ("result[j][i] *= rescale;", ";"),
+    "the total is not scaled": ("total[half] *= rescale;", ""),
+    "each lane has a largest score of its own": ("quad_max(most)", "most"),
+    "keys beyond the last take part": ("inside ? p[j][i] * scale : NEVER", "p[j][i] * scale"),
+    "lse is the largest score": ("largest[half] + log2f(total[half])", "largest[half]"),
+    "a tile is overwritten while others read it": ("CHUNK));\n    __syncthreads();", "CHUNK));"),
+    "a tile is read before it is there": (
+        "    __syncthreads(); // everyone's part of this stage is there\n",
+        "",
+    ),
+    "the matrix is read before it is there": (
+        "    __syncthreads(); // everyone's part of this chunk is there\n",
+        "",
+    ),
+    "waits for the tiles before": ("copy_wait<1>", "copy_wait<2>"),
+    "fills the stage in use": ("copy(1 - stage, c", "copy(stage, c"),
+    "no empty group at the end": ("    }\n    copy_commit();", "    copy_commit();}"),
+    "the stride of the other tile": (
+        "columns + (8 * j + g) * LD_ROWS",
+        "columns + (8 * j + g) * LD_MATRIX",
+    ),
+    "two halves of an operand exchanged": (
+        "to_tf32(c[0]), to_tf32(c[4])",
+        "to_tf32(c[4]), to_tf32(c[0])",
+    ),
+    "delta is forgotten": ("dp[j][i] - (inside ? pass.delta[query] : 0.0f)", "dp[j][i]"),
+    "lse of the neighbour": ("- pass.lse[query])", "- pass.lse[query ^ 1])"),
+    "ds is not divided by the root of D": (" * derivative_scale;", ";"),
+    "all heads are the first": ("(int)blockIdx.y * head", "0 * head"),
+}
+
+BATCH = {
+    "images of the step before": ("(step - 1) * batch", "step * batch"),
+    "mirrored about the wrong column": ("width - 1 - 2 * column", "width - 2 * column"),
+    "v with the other sign": ("- noise[t] * clean", "+ noise[t] * clean"),
+    "the same noise for every image": ("normals(philox(block, place,", "normals(philox(block, 0,"),
+}
+
+LOSS = {
+    "v reaches the gradient twice": ("per_nat * 0.5f * (c[5]", "per_nat * (c[5]"),
+    "the variance's gradient forgets the means": (
+        "-0.5f * (expm1f(ratio) + square)",
+        "-0.5f * expm1f(ratio)",
+    ),
+    "a loss is read before all of it is there": (
+        "= x;\n  __syncthreads();\n  x = 0;",
+        "= x;\n  x = 0;",
+    ),
+}
+
+UPDATE = {
+    "v of the gradient before clipping": ("rest2 * (g * g)", "rest2 * (grad[i] * grad[i])"),
+    "the step counted from 0": ("pow(beta1, (double)step)", "pow(beta1, (double)step - 1)"),
+    "adam_eps under the root": (
+        "(sqrtf(v_new * scalars[2]) + adam_eps)",
+        "sqrtf(v_new * scalars[2] + adam_eps)",
+    ),
+    "the last elements are not updated": ("if (i >= count ||", "if (i >= count - 1 ||"),
+}
+
+WALK = {
+    "noise at t = 1": ("*t > 1 && (LEARNED", "(LEARNED"),
+    "clipped too late": ("output[from], -1.0f)", "output[from], -2.0f)"),
+    "t changes while others read it": (
+        "*t - 1;\n  __syncthreads();",
+        "*t - 1;",
+    ),
+    "the noise of another t": ("first + image, *t", "first + image, *t - 1"),
+}

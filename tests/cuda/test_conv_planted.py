@@ -1,0 +1,101 @@
+"""Bugs planted in the sources of the products, each of which the comparison must find.
+
+Some show only if asynchronous copies arrive late, others only if they arrive at once: a bug counts
+as found if either device finds it.
+"""
+
+import numpy as np
+import pytest
+import simulator
+from conv_twins import convolution, integers
+
+from tinyddpm.kernels.cuda import products
+
+pytestmark = pytest.mark.cuda_sim
+
+BUGS = {
+    "no barrier": ("bf16", "__syncthreads();         // everyone's is", "// everyone's is"),
+    "waits for one group too few": ("bf16", "copy_wait<STAGES - 2>", "copy_wait<STAGES - 1>"),
+    "no empty groups": (
+        "tf32",
+        "next % STAGES);\n    copy_commit();",
+        "next % STAGES), copy_commit();",
+    ),
+    "fills the buffer in use": ("bf16", "copy(next, next % STAGES)", "copy(next, chunk % STAGES)"),
+    "columns of padding are read": (
+        "bf16",
+        " & ((unsigned)x < (unsigned)g.source_w)",
+        " & (x < g.source_w)",
+    ),
+    "a row of padding is read": (
+        "tf32",
+        "(unsigned)y < (unsigned)g.source_h",
+        "(unsigned)y <= (unsigned)g.source_h",
+    ),
+    "the end of K is not zeroed": ("bf16", "in_k & (n < c_out)", "n < c_out"),
+    "a tap is lost in a phase": (
+        "bf16",
+        "(taps - tap + stride - 1) / stride",
+        "(taps - tap) / stride",
+    ),
+    "taps of the transpose in order": ("fp32", "(phase + before - tap) / stride, -1,", "0, 1,"),
+    "no carry between rows": ("tf32", "r.y + by.y + over_x", "r.y + by.y"),
+    "the last pixels are in no part": (
+        "bf16",
+        "(chunks + gridDim.z - 1) / gridDim.z",
+        "chunks / gridDim.z",
+    ),
+    "the last part is not added": ("fp32", "p < parts;", "p < parts - 1;"),
+    "bias of the neighbour": ("bf16", "v0 += row[n]", "v0 += row[n0]"),
+    "overwrites what others still read": (
+        "fp32",
+        "multiply(sums, a, b);\n    __syncthreads();",
+        "multiply(sums, a, b);",
+    ),
+    "odd channels read past their end": (
+        "bf16",
+        "channel + e < c ? row[channel + e] : 0.0f",
+        "row[channel + e]",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_planted_bug_is_found(request, monkeypatch, bug):
+    precision, right, wrong = BUGS[bug]
+    places = []
+
+    def source(file, defines):
+        text = whole(file, defines)
+        places.append(right in text)
+        return text.replace(right, wrong)
+
+    whole = simulator.source
+    cache = request.config.cache.mkdir("cuda_sim")
+    monkeypatch.setattr(simulator, "source", source)
+    monkeypatch.setattr(products, "_PART", 40)
+    found = [finds_fault(simulator.SimRuntime(cache, eager=eager), precision) for eager in (0, 1)]
+    assert any(places)
+    assert any(found)
+
+
+def finds_fault(device, precision):
+    """Whether a convolution of stride 1 or 2 raises or has a wrong result."""
+    shapes = [(2, 9, 7, 37), (3, 3, 37, 40), (40,)]
+    try:
+        for stride in (1, 2):
+            for result, exact in convolution(device, precision).results(
+                shapes, integers, stride=stride
+            ):
+                np.testing.assert_array_equal(result, exact)
+    except AssertionError as error:
+        if "cannot compile" in str(error):
+            raise
+        return True
+    return False
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_nothing_is_found_where_nothing_is_planted(sim_both, monkeypatch, precision):
+    monkeypatch.setattr(products, "_PART", 40)
+    assert not finds_fault(sim_both, precision)

@@ -1,0 +1,78 @@
+"""What keeps a GPU from being used: one message each, and the CPU instead for ``auto``."""
+
+import sys
+import types
+
+import fake_cupy
+import pytest
+
+from tinyddpm.arrays import cuda_obstacle, resolve_device
+from tinyddpm.errors import DeviceError
+from tinyddpm.kernels.cuda import source
+from tinyddpm.kernels.cuda.cupy_runtime import CupyRuntime
+
+
+def cupy_with(monkeypatch, *, version="14.2.0", devices=1, capability="90", error=None):
+    module = fake_cupy.make_module(None)
+    module.__version__ = version
+
+    def count():
+        if error:
+            raise fake_cupy.CUDARuntimeError(error)
+        return devices
+
+    module.cuda.runtime.getDeviceCount = count
+    module.cuda.Device = lambda: types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+
+
+@pytest.mark.parametrize(
+    ("machine", "obstacle"),
+    [
+        ({"error": "cudaErrorInsufficientDriver: too old"}, "CUDA driver: cudaErrorInsufficient"),
+        ({"devices": 0}, "no CUDA device was found"),
+        ({"version": "13.6.0"}, "CuPy 13.6.0 is too old: 14 is needed"),
+        ({"capability": "75"}, "its compute capability is 7.5, and 8.0 is needed"),
+    ],
+)
+def test_every_obstacle_is_told(monkeypatch, machine, obstacle):
+    cupy_with(monkeypatch, **machine)
+    assert obstacle in cuda_obstacle()
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError) as refusal:
+        resolve_device("cuda")
+    assert obstacle in refusal.value.cause
+    assert "--device cpu" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("capability", ["80", "90", "120"])
+def test_cards_that_can_be_used(monkeypatch, capability):
+    cupy_with(monkeypatch, capability=capability)
+    assert resolve_device("auto") == resolve_device("cuda") == "cuda"
+
+
+def test_no_cupy_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "CuPy is not installed" in cuda_obstacle()
+
+
+def test_a_kernel_that_does_not_compile_is_told(monkeypatch):
+    cupy_with(monkeypatch)
+    monkeypatch.setattr(source, "_with_includes", lambda *_: "#error no such thing\n")
+    with pytest.raises(DeviceError, match=r"silu\.cu do not compile\ncause: #error no such thing"):
+        CupyRuntime().function("silu.cu", "silu")
+
+
+def test_a_failed_recording_leaves_the_stream_usable(monkeypatch):
+    cupy_with(monkeypatch)
+    runtime, calls = CupyRuntime(), []
+
+    def work():
+        calls.append(fake_cupy._Capture.nodes is not None)
+        if len(calls) == 2:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        runtime.record(work)
+    assert calls == [False, True]
+    assert fake_cupy._Capture.nodes is None

@@ -1,0 +1,106 @@
+"""Bugs planted in the sources of the kernels: the comparison must find each of them.
+
+Those of the convolutions are in ``test_conv_planted``.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import simulator
+import test_batch
+import test_device_walk
+import test_loss
+import test_update
+import twins
+from conv_twins import normals
+from planted import ATTENTION, BATCH, GROUP_NORM, LOSS, UPDATE, WALK
+
+from tinyddpm.kernels.cuda import group_norm
+
+pytestmark = pytest.mark.cuda_sim
+
+
+def norm_is_right(device):
+    """Three channels to a group, two images of two slabs, the second shorter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_norm, "_SLAB", 1500)
+        pairs = twins.group_norm(device, silu=True).results(
+            [(2, 13, 9, 24), (24,), (24,)], normals, groups=8
+        )
+    return twins.largest_error(pairs) < 1e-5
+
+
+def attention_is_right(device):
+    """Two heads of two chunks, three tiles of keys, the last of them short."""
+    pairs = twins.attention(device, "tf32").results(
+        [(1, 70, 3 * 2 * 44)], lambda *args: 2 * normals(*args), heads=2, qkv_order="heads first"
+    )
+    return twins.relative_errors(pairs).max() < 3e-3
+
+
+def batch_is_right(device):
+    test_batch.test_a_batch_is_that_of_the_host(device, "v", (5, 6, 3))
+    return True
+
+
+def loss_is_right(device):
+    test_loss.test_losses_and_their_gradient_are_those_of_the_host(
+        device, "eps", "learned", "vlb", 1.0
+    )
+    return True
+
+
+def update_is_right(device):
+    test_update.test_an_update_is_that_of_optim(device, 2, 3.0)
+    return True
+
+
+def walk_is_right(device):
+    test_device_walk.test_every_chain_is_walked_as_the_reference_walks_it(
+        device, "eps", None, "learned"
+    )
+    return True
+
+
+CHECKS = [
+    (norm_is_right, GROUP_NORM),
+    (attention_is_right, ATTENTION),
+    (batch_is_right, BATCH),
+    (loss_is_right, LOSS),
+    (update_is_right, UPDATE),
+    (walk_is_right, WALK),
+]
+BUGS = [pytest.param(check, *bugs[name], id=name) for check, bugs in CHECKS for name in bugs]
+
+
+def finds_fault(check, cache):
+    """Whether ``check`` fails, be asynchronous copies late or early, in two orders of the warps."""
+    with np.errstate(all="ignore"):
+        for seed, eager in itertools.product(range(2), (False, True)):
+            try:
+                if not check(simulator.SimRuntime(cache, seed=seed, eager=eager)):
+                    return True
+            except AssertionError:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(("check", "right", "wrong"), BUGS)
+def test_planted_bug_is_found(request, monkeypatch, check, right, wrong):
+    whole, places = simulator.source, []
+
+    def source(file, defines):
+        text = whole(file, defines)
+        places.append(right in text)
+        return text.replace(right, wrong)
+
+    monkeypatch.setattr(simulator, "source", source)
+    found = finds_fault(check, request.config.cache.mkdir("cuda_sim"))
+    assert any(places)
+    assert found
+
+
+@pytest.mark.parametrize("check", [check for check, _ in CHECKS])
+def test_nothing_is_found_where_nothing_is_planted(request, check):
+    assert not finds_fault(check, request.config.cache.mkdir("cuda_sim"))

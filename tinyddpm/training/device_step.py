@@ -1,0 +1,159 @@
+"""The training step on a GPU: recorded once, then launched as a whole for every step.
+
+Drawing the batch, forward, backward, clipping, Adam and EMA follow one another on the device, and
+whatever differs between two steps (the number of the step above all) lies in its memory. The host
+only launches; every now and then it reads what the last steps found. The numbers are those of
+``training.step``, up to rounding, and so a run may go from one device to another.
+
+Times that are drawn by what was learnt of the losses ask the host within a step, and are not served
+(``served``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast, final
+
+import numpy as np
+
+from tinyddpm import optim, rng
+from tinyddpm.arrays import Array
+from tinyddpm.data.dataset import Dataset
+from tinyddpm.diffusion.timestep_sampling import UniformTimes
+from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
+from tinyddpm.kernels.cuda.gradients import Gradients
+from tinyddpm.kernels.cuda.loss import ROWS, Losses
+from tinyddpm.kernels.cuda.runtime import Runtime
+from tinyddpm.kernels.cuda.update import Buffers, Recipe, Updates
+from tinyddpm.nn.embedding import network_time
+from tinyddpm.nn.unet import UNet
+from tinyddpm.ops.kernels import Kernels
+from tinyddpm.training.config import RunConfig
+from tinyddpm.training.device_tables import loss_table
+from tinyddpm.training.step import Floats, StepReport, by_quartile, check_finite
+
+
+def served(config: RunConfig) -> bool:
+    """Whether ``DeviceTrainer`` can train ``config``."""
+    return config.diffusion.times == "uniform"
+
+
+@final
+class DeviceTrainer:
+    """The state of a run on a GPU, and its step; the counterpart of ``step.Trainer``.
+
+    Args:
+        config: the run; ``served(config)`` must hold.
+        dataset: the training set, which goes to the device as bytes.
+        kernels: what computes the layers.
+        runtime: the device.
+
+    Attributes:
+        network: its parameters are the raw weights.
+        ema: their moving average, flat.
+        adam_m: Adam's first moment, flat.
+        adam_v: Adam's second moment, flat.
+        times: what draws t; it learns nothing.
+    """
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, kernels: Kernels, runtime: Runtime
+    ) -> None:
+        self.config, self.device = config, "cuda"
+        self._runtime, self._count = runtime, len(dataset.images)
+        host = UNet(config.network, config.seed).parameters.value
+        value, self.ema = runtime.empty(host.shape), runtime.empty(host.shape)
+        runtime.upload(host, value)
+        runtime.upload(host, self.ema)
+        self.adam_m, self.adam_v = runtime.zeros(host.shape), runtime.zeros(host.shape)
+        self.network = UNet(config.network, kernels=kernels, values=value)
+        self.times = UniformTimes(config.diffusion.T)
+        self._batches = _batches(config, dataset, runtime)
+        table = loss_table(config.diffusion, dataset.images[0].size)
+        self._losses = Losses(runtime, table, config.batch)
+        parameters = self.network.parameters
+        self._gradients = Gradients(runtime, [p.size for p in parameters])
+        for parameter, slot in zip(parameters, self._gradients.slots, strict=True):
+            parameter.grad = cast(Array, slot)
+        buffers = Buffers(value, parameters.grad, self.adam_m, self.adam_v, self.ema)
+        rate = config.lr, config.warmup, config.decay_from
+        recipe = Recipe(*rate, config.grad_clip, config.ema_decay)
+        self._updates = Updates(runtime, buffers, self._losses.rows, recipe)
+        self._replay: Callable[[], None] | None = None
+        self._next, self._reported = 0, 0  # the step that the device is at, and the last one told
+
+    def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
+        """Launch step ``step``, and yield the reports that are due: none, or those of many steps.
+
+        Raises:
+            NonFiniteError: a loss or gradient was not finite; from that step on nothing was
+                updated.
+        """
+        if step != self._next:
+            self._updates.begin_at(step)
+            self._reported = step - 1
+        self._provide_orders(step)
+        if self._replay is None:
+            self._replay = self._runtime.record(self._step)
+        else:
+            self._replay()
+        self._next = step + 1
+        if step - self._reported == ROWS:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[tuple[int, StepReport]]:
+        """Wait for the device, and yield the reports of all steps that were not told yet.
+
+        Raises:
+            NonFiniteError: as in ``advance``.
+        """
+        if self._reported == self._next - 1:
+            return
+        download = self._runtime.download
+        losses, norms = download(self._losses.rows), download(self._updates.norms)
+        first, self._reported = self._reported + 1, self._next - 1
+        for step in range(first, self._next):
+            row = step % ROWS
+            yield step, self._report(step, losses[row].astype(np.float64), float(norms[row]))
+
+    def _step(self) -> None:
+        """All of one step. It reads nothing of the host that changes."""
+        parameters, state, batches = self.network.parameters, self._updates.state, self._batches
+        parameters.prepare()
+        batches.draw(state)
+        output, saved = self.network.forward(
+            batches.xt,
+            network_time(batches.times),
+            labels=batches.told,
+            masks=batches.masks(state),
+            prepare=False,
+        )
+        self.network.backward(self._losses.gradient(output, batches, state), saved)
+        self._gradients.gather(parameters.grad)
+        self._updates.apply(self._gradients.partial_squares)
+
+    def _provide_orders(self, step: int) -> None:
+        """Put the orders of the epochs that ``step`` takes images from on the device."""
+        batch, n = self.config.batch, self._count
+        for epoch in range((step - 1) * batch // n, (step * batch - 1) // n + 1):
+            if not self._batches.holds(epoch):
+                order = rng.permutation(self.config.seed, "order", epoch=epoch, n=n)
+                self._batches.take_order(epoch, order)
+
+    def _report(self, step: int, losses: Floats, norm: float) -> StepReport:
+        """What ``step`` found; its times are drawn once more, on the host."""
+        config = self.config
+        times, _ = self.times.draw(config.seed, step=step, samples=np.arange(config.batch))
+        loss = float(losses.mean())
+        check_finite(step, loss, norm, times[~np.isfinite(losses)])
+        lr = optim.learning_rate(step, config.lr, config.warmup, config.decay_from)
+        return StepReport(loss, by_quartile(losses, times, config.diffusion.T), norm, lr)
+
+
+def _batches(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Batches:
+    schedule, labels = config.diffusion.build().schedule, None
+    rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
+    noise = Noise(*rates, config.diffusion.predict, flips=config.flips, seed=config.seed)
+    if config.network.classes and dataset.labels is not None:
+        labels = Labels(dataset.labels, config.network.classes, config.label_dropout)
+    return Batches(runtime, dataset.images, config.batch, noise, labels)

@@ -1,0 +1,144 @@
+"""Generating many images of a run, and keeping them with it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+import tinyddpm
+from tinyddpm.arrays import IntArray, to_host
+from tinyddpm.data.dataset import ByteArray
+from tinyddpm.data.pixels import to_bytes
+from tinyddpm.diffusion.guidance import guided_model
+from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
+from tinyddpm.evaluation.chunks import CHUNK, ChunkFolder
+from tinyddpm.training.model import Denoiser, TrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How images are generated.
+
+    Attributes:
+        steps: of the reverse chain.
+        eta: of DDIM; None: ancestral sampling.
+        seed: of the noise.
+    """
+
+    steps: int
+    eta: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The walk in words."""
+        walk = "ancestral" if self.eta is None else f"DDIM with η = {self.eta:g}"
+        return f"{self.steps} steps, {walk}, seed {self.seed}"
+
+
+@final
+class KeptSamples:
+    """The images of ``trained``, in a folder that lies with the run of ``checkpoint``.
+
+    Args:
+        trained: the model.
+        checkpoint: the file that it comes from.
+        sampling: how it is sampled.
+        labels: for which a network with classes is asked, over and over.
+        threads: 0 means one for each core.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        checkpoint: Path,
+        sampling: Sampling,
+        labels: IntArray,
+        threads: int = 0,
+    ) -> None:
+        self._trained, self._sampling, self._labels = trained, sampling, labels
+        self._threads = threads
+        self._folder = _folder(trained, checkpoint, sampling, labels)
+        self.path = self._folder.path
+
+    def calls(self, count: int) -> int:
+        """Return the steps of chunks that have yet to be taken for ``count`` images."""
+        return len(self._folder.missing(count)) * self._sampling.steps
+
+    def collect(self, count: int, progress: Callable[[], None] = lambda: None) -> ByteArray:
+        """Return ``count`` images (count, H, W, C); ``progress`` is called after each of the calls.
+
+        Raises:
+            StorageError: the folder cannot be written to.
+        """
+        with self._trained.denoiser(self._threads) as denoiser:
+
+            def generate(first: int) -> ByteArray:
+                walk = _walk(self._trained, denoiser, self._sampling, self._labels, first)
+                return to_bytes(to_host(last_image(walk, lambda _: progress())))
+
+            return self._folder.collect(count, generate)
+
+    def seconds_a_call(self) -> float:
+        """Time one step of a chunk, the second of a walk: the first is slow."""
+        with self._trained.denoiser(self._threads) as denoiser:
+            steps = _walk(self._trained, denoiser, self._sampling, self._labels, 0)
+            next(steps)
+            begun = time.perf_counter()
+            next(steps)
+            return time.perf_counter() - begun
+
+
+def _folder(
+    trained: TrainedModel, checkpoint: Path, sampling: Sampling, labels: IntArray
+) -> ChunkFolder:
+    """The folder of these images; what they are a function of is in its name."""
+    settings: dict[str, Any] = {
+        **asdict(sampling),
+        "weights_sha256": _sha256(to_host(trained.network.parameters.value)),
+        "chain": asdict(trained.config.diffusion),
+        "labels_sha256": _sha256(labels) if trained.config.network.classes else None,
+        "chunk": CHUNK,
+        "shard": trained.config.shard,
+        "device": trained.device,
+        "tinyddpm": tinyddpm.__version__,
+    }
+    home = checkpoint.absolute().parent
+    root = (home.parent if home.name == "checkpoints" else home) / "samples"
+    name = f"quality-{trained.step}-{sampling.steps}-{sampling.seed}"
+    return ChunkFolder(root, name, settings, trained.image_shape)
+
+
+def _walk(
+    trained: TrainedModel, denoiser: Denoiser, sampling: Sampling, labels: IntArray, first: int
+) -> Iterator[SampleStep]:
+    """Walk from noise to the CHUNK images from number ``first`` on."""
+    chain = trained.diffusion.respace(sampling.steps)
+    model: Model = denoiser
+    classes = trained.config.network.classes
+    if classes:
+        asked = labels[(first + np.arange(CHUNK)) % len(labels)]
+        model = guided_model(denoiser, asked, null_label=classes, weight=0.0)
+    eta = sampling.eta
+    steps_of = chain.sample_steps if eta is None else partial(chain.ddim_steps, eta=eta)
+    return steps_of(
+        model,
+        (CHUNK, *trained.image_shape),
+        seed=sampling.seed,
+        first_sample=first,
+        device=trained.device,
+    )
+
+
+def _sha256(array: IntArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
