@@ -141,6 +141,10 @@ def test_what_is_missing_is_no_damage_unless_nothing_is_there(cli, tmp_path):
     assert cli("verify", "mnist")[0] == 0
 
 
+def test_what_is_built_in_has_nothing_to_verify_and_says_so(cli):
+    assert cli("verify", "glyphs") == (0, "", "note: glyphs is built in, and has no files\n")
+
+
 def test_fetch_downloads_what_is_missing_once(cli, tmp_path, monkeypatch):
     asked = []
 

@@ -8,11 +8,13 @@ import pytest
 from fake_mnist import bars, write_mnist
 from PIL import Image
 
-from tinyddpm.cli import evaluate_fit, kept_samples
+from tinyddpm.cli import evaluate_fit
+from tinyddpm.cli import kept_samples as told_samples
 from tinyddpm.cli.main import commands, main
 from tinyddpm.evaluation import chunks, sample_quality
 from tinyddpm.evaluation.classifier import read, shipped
 from tinyddpm.evaluation.fit_lenet import Recipe
+from tinyddpm.training import kept_samples
 from tinyddpm.training.model import load
 
 TINY = ["--batch", "4", "--shard", "16", "--threads", "1", "--device", "cpu", "--train-steps", "1"]
@@ -48,7 +50,7 @@ def folder(tmp_path_factory):
 def evaluate(monkeypatch, capsys, folder):
     """Run the command in that folder: its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
-    for module in (chunks, kept_samples):
+    for module in (chunks, kept_samples, told_samples):
         monkeypatch.setattr(module, "CHUNK", CHUNK)
     monkeypatch.setattr(sample_quality, "REAL_DRAWS", 3)
 
@@ -95,6 +97,7 @@ def test_the_table_is_on_stdout_and_the_rest_is_not(evaluate, folder):
     assert sum(" R = " in line for line in lines) == 2
     assert "60 test images" in out
     assert "R is defined at 10,000" in out
+    assert "fewer samples than the 400 features" in out
     assert lines[-1] == "sheet.png"
     assert "sampling 30" in err
     assert "fitted" not in out
@@ -185,7 +188,7 @@ def test_a_network_with_classes_is_asked_for_those_of_the_training_images(evalua
 
 
 def test_a_long_generation_says_so_beforehand(evaluate, monkeypatch):
-    monkeypatch.setattr(kept_samples, "LONG", 4)
+    monkeypatch.setattr(told_samples, "LONG", 4)
     _, _, err = evaluate("plain", "--samples", MORE, *SHORT, "--seed", 6)
     assert f"4 steps of {CHUNK} images, about " in err
     _, _, err = evaluate("plain", "--samples", 30, *SHORT, "--seed", 7)
@@ -237,7 +240,7 @@ FILES = ["--data-dir", "mnist"]
     ("args", "code", "words"),
     [
         ([], 2, ["what to measure", "none", "--nll, --samples, --from, --fit-classifier"]),
-        (["plain", "--nll", "--samples", 30], 2, ["--nll, --samples of them"]),
+        (["plain", "--nll", "--samples", 30], 2, ["asked for: --nll, --samples"]),
         (["plain", "--samples", 30, "--draws", 3], 2, ["--draws means nothing to --samples"]),
         (["plain", "--nll", "--sheet", "s.png"], 2, ["--sheet means nothing to --nll"]),
         (["plain", "--from", "images.npz"], 2, ["RUN means nothing to --from"]),
@@ -254,7 +257,7 @@ FILES = ["--data-dir", "mnist"]
         (["--samples", 30], 4, ["no trained run in runs"]),
         (["plain", "--samples", 30, "--classifier", "images.npz"], 4, ["images.npz"]),
         (["plain", "--samples", 30, "--classifier", "gone.npz"], 4, ["gone.npz"]),
-        (["--from", "gone.npz", *FILES], 3, ["gone.npz"]),
+        (["--from", "gone.npz", *FILES], 3, ["no file or folder gone.npz", "sample --npz"]),
         (["--from", "mnist", *FILES], 3, ["mnist"]),
         (["--from", "empty", *FILES], 3, ["no pictures", "empty"]),
         (["--from", "short.npz", *FILES], 3, ["short.npz is damaged"]),

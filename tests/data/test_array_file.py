@@ -1,6 +1,7 @@
 """Arrays that NumPy has saved: what is read of them, and all that is refused."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -290,6 +291,12 @@ def test_all_of_them_are_refused_within_64_megabytes(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)cannot read .*gone.*No such file"):
         load_array(tmp_path / "gone")
+
+
+def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a plain file"):
+        load(str(path))
 
 
 FORMS = {

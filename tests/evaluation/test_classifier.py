@@ -1,6 +1,7 @@
 """A fitted classifier's file, and the one that comes with the package."""
 
 import json
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -130,6 +131,19 @@ def test_a_file_that_is_damaged_gives_one_error(tmp_path, damage):
         read(path)
     assert refused.value.cause
     assert "--fit-classifier" in refused.value.remedy
+
+
+def test_a_bomb_is_refused_in_little_memory(tmp_path):
+    path = tmp_path / "lenet.npz"
+    np.savez_compressed(path, about=np.zeros(2**26, np.uint8))
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="at most 1048576 bytes"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_every_flipped_byte_is_found(tmp_path):

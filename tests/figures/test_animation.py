@@ -140,6 +140,15 @@ def test_an_animation_is_named_like_one(tmp_path):
         save_animation([], 0, tmp_path / "film.mp4")
 
 
+def test_what_is_too_wide_for_a_gif_is_refused_and_no_animated_png(tmp_path):
+    wide = sheets_of(np.zeros((1, 1, 2**16), np.uint8))
+    with pytest.raises(UsageError, match="65535 pixels a side") as refusal:
+        save_animation(wide, 1, tmp_path / "film.gif")
+    assert "65536×1" in refusal.value.cause
+    assert not list(tmp_path.iterdir())
+    save_animation(sheets_of(np.zeros((1, 1, 2**16), np.uint8)), 1, tmp_path / "film.png")
+
+
 def test_frames_are_pngs_and_nothing_else(tmp_path):
     pixels = noise(10, (3, 6, 4))
     for folder in (tmp_path / "new", tmp_path / "empty"):

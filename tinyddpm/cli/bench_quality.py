@@ -108,7 +108,7 @@ def _heading(record: Record) -> Iterator[str]:
     )
     held = where["blas_threads_held_by"]
     yield (
-        f"{where['processor']}, {record.conditions['threads']} threads on {where['cores']} cores; "
+        f"{where['processor']}, {record.conditions['threads']} of {where['cores']} cores; "
         f"tinyddpm {where['tinyddpm']}, Python {where['python']}, NumPy {where['numpy']}, "
         f"{where['blas']}, " + ("held to one thread" if held else "whose threads nobody holds")
     )
@@ -139,8 +139,8 @@ def _real(record: Record) -> dict[str, float]:
 
 
 def _notes(records: list[Record]) -> Iterator[str]:
-    found = summary(records)
-    ratio = found["R cfd-84"]
+    found, conditions = summary(records), records[0].conditions
+    ratio, last = found["R cfd-84"], min(LAST, conditions["config"]["train_steps"])
     yield (
         f"{_with_spread(found['seconds'], '{:,.1f}')} s ({duration(found['seconds'].mean)}) to "
         f"R = {_with_spread(ratio, '{:.2f}')}, at {_speed(records)}"
@@ -150,11 +150,14 @@ def _notes(records: list[Record]) -> Iterator[str]:
         "beforehand"
     )
     yield (
-        f"L_simple: mean of the last {LAST} steps; R: Fréchet distance to the test images over "
+        f"L_simple: mean of the last {last} steps; R: Fréchet distance to the test images over "
         f"that of as many training images; unsure: p < {SURE}; black: pixels that are 0"
     )
-    yield "load: in the minute before and in the last; spread: standard deviation over seeds"
-    if records[0].conditions["samples"] < DEFINED_AT:
+    yield (
+        f"load: in the minute before and in the last, of which {conditions['threads']} may be its "
+        "own; spread: standard deviation over seeds"
+    )
+    if conditions["samples"] < DEFINED_AT:
         yield f"R is defined at {DEFINED_AT:,} samples; with fewer it is closer to 1"
 
 

@@ -12,7 +12,7 @@ import click
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.train_plan import Plan
-from tinyddpm.training.estimate import Estimate, estimate
+from tinyddpm.training.estimate import TIMED_STEPS, Estimate, estimate
 from tinyddpm.training.loop import Execution
 
 MIB = 2**20
@@ -20,6 +20,7 @@ MIB = 2**20
 
 def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     """Print what the run will take, if it is written to ``out``."""
+    say(f"timing {TIMED_STEPS + 1} steps of {plan.config.batch} images")
     found = estimate(plan.config, plan.dataset, execution, plan.checkpoint)
     free = free_space(plan.run.path if plan.run else out)
     if as_json:

@@ -82,6 +82,8 @@ def load_array(path: Path, split: Split = "train") -> Dataset:
 @contextmanager
 def _members(path: Path) -> Iterator[Mapping[str, _Member]]:
     """Yield the arrays in ``path`` by name; whatever is wrong with them becomes a DataError."""
+    if path.exists() and not path.is_file():  # to open a pipe would be to wait for a writer
+        raise DataError(f"{path} is not a plain file", remedy=_REMEDY)
     try:
         with path.open("rb") as file:
             magic, size = file.read(6), os.fstat(file.fileno()).st_size

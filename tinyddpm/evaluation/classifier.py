@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,10 +27,12 @@ from tinyddpm.evaluation.fit_lenet import Recipe
 from tinyddpm.evaluation.lenet import Activations, LeNet, pixels
 from tinyddpm.files import write_atomically
 from tinyddpm.parallel import Workers, shard_slices
+from tinyddpm.zips import check_members
 
 SHIPPED = "lenet-mnist.npz"
 _ABOUT = "about"
 _SHARD = 200  # images
+_MOST_BYTES = 2**20  # the weights are 246,824
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +116,8 @@ def read(path: Path) -> Classifier:
         CheckpointError: there is no such file, it is not a classifier's, or it is damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        _check_sizes(path)
+        with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays.pop(_ABOUT).tobytes())
         classifier = Classifier(
@@ -141,6 +145,16 @@ def shipped() -> Classifier:
     """
     with resources.as_file(resources.files(__package__) / "weights" / SHIPPED) as path:
         return read(path)
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a file that would fill the memory, before any of it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    check_members(infos, path.stat().st_size)
+    size = sum(info.file_size for info in infos)
+    if size > _MOST_BYTES:
+        raise ValueError(f"expected at most {_MOST_BYTES} bytes of arrays, found {size}")
 
 
 def _flat(arrays: dict[str, Array]) -> Array:

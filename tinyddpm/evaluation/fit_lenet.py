@@ -1,4 +1,4 @@
-"""Teaching LeNet-5 the digits, by this package's own ops, to the same bits every time.
+"""Teaching LeNet-5 the digits by this package's own ops; on one machine, always to the same bits.
 
 Each epoch goes through the images once, in an order of its own, each image shifted by up to
 ``shift`` pixels either way; each step is one of Adam on the mean cross entropy of a batch, with a

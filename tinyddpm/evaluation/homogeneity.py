@@ -35,7 +35,7 @@ def homogeneity(one: IntArray, other: IntArray) -> Homogeneity:
 
 
 def chi2_tail(chi2: float, degrees: int) -> float:
-    """Return P(X > chi2) for X ~ χ² with ``degrees`` degrees of freedom (0: X = 0)."""
+    """Return P(X ≥ chi2) for X ~ χ² with ``degrees`` degrees of freedom (0: X = 0)."""
     if degrees == 0 or chi2 <= 0:
         return 1.0
     x = chi2 / 2

@@ -30,6 +30,7 @@ from tinyddpm.files import storage_errors, write_atomically
 
 FRAMES = 50
 FRAME_MS, LAST_FRAME_MS = 60, 2000
+_GIF_SIDE = 2**16 - 1  # pixels
 _WRITTEN_HERE = re.compile(r"frame-\d{3}\.png")
 
 
@@ -50,7 +51,7 @@ def save_animation(sheets: Iterable[Image.Image], count: int, path: Path) -> Non
         path: its name says which kind.
 
     Raises:
-        UsageError: the name is that of another kind of file.
+        UsageError: the name is that of another kind of file, or they are too large for a GIF.
         StorageError: the file cannot be written.
     """
     check_animation_name(path)
@@ -78,6 +79,12 @@ def _write_gif(sheets: Iterable[Image.Image], count: int, file: BinaryIO) -> Non
     """The palette of the file is that of grey; frames in colour bring their own."""
     for index, sheet in enumerate(sheets):
         if index == 0:
+            if max(sheet.size) > _GIF_SIDE:
+                raise UsageError(
+                    f"a GIF has at most {_GIF_SIDE} pixels a side",
+                    cause=f"this one would have {sheet.width}×{sheet.height}",
+                    remedy="an animated .png, or fewer images in a row",
+                )
             file.write(b"GIF89a" + struct.pack("<HHBBB", *sheet.size, 0xF7, 0, 0))
             file.write(bytes(level for level in range(256) for _ in "rgb"))
             file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # repeat without end

@@ -23,7 +23,10 @@ class Block(NamedTuple):
 
 
 def paired(above: Array, below: Array, columns: int) -> Array:
-    """Return images for a block of ``columns``: rows of ``above``, each with ``below`` under it."""
+    """Return images for a block of ``columns``: rows of ``above``, each with ``below`` under it.
+
+    Both (N, H, W, C). Only whole rows are taken, of which there must be one.
+    """
     rows = [
         part[start : start + columns]
         for start in range(0, len(above) - len(above) % columns, columns)

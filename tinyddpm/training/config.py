@@ -116,7 +116,7 @@ class RunConfig:
                 raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
         if not (0 < self.lr < 1e3 and 0 < self.grad_clip < math.inf):
             raise UsageError(
-                "lr and grad_clip must be positive",
+                "lr must be positive and less than 1000, grad_clip positive and finite",
                 cause=f"lr {self.lr}, grad_clip {self.grad_clip}",
             )
         if self.warmup < 0 or self.decay_from < 0:
