@@ -99,6 +99,13 @@ Examples:
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
 @click.option(
+    "--decay-from",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Step from which on the learning rate falls as 1/√step; 0: it stays.  "
+    "[default: the preset's]",
+)
+@click.option(
     "--conditional/--no-conditional",
     default=None,
     help="Tell the network the class of each image, and sometimes not, for guidance.  "
