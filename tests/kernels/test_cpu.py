@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +112,23 @@ def test_keep_pages_makes_an_array_fault_only_once():
     first, second = map(int, output.split())
     assert second < 64
     assert first > 8 * second
+
+
+LARGE_PAGES_OF_SMALL_ARRAYS = """
+import numpy as np
+from pathlib import Path
+from tinyddpm.kernels.cpu.memory import keep_pages
+keep_pages()
+arrays = [np.ones(1 << 20, np.uint8) for _ in range(64)]  # NumPy asks for itself from 4 MiB on
+rollup = Path("/proc/self/smaps_rollup").read_text()
+print(next(line.split()[1] for line in rollup.splitlines() if line.startswith("AnonHugePages")))
+"""
+SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_keep_pages_asks_for_large_pages():
+    run = [sys.executable, "-c", LARGE_PAGES_OF_SMALL_ARRAYS]
+    output = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    given = SWITCH.is_file() and "[never]" not in SWITCH.read_text()
+    assert (int(output) > 16 * 1024) == given  # KiB
