@@ -41,7 +41,7 @@ def test_the_order_turns_round_in_each_round(fake):
     log = []
     steps = {name: fake.step(1.0, log, name) for name in "abc"}
     in_turns(steps, rounds=3, steps=2, pause=0.5)
-    assert "".join(log) == "abc" + "aabbcc" + "ccbbaa" + "aabbcc"
+    assert "".join(log) == "abc" + "aaabbbccc" + "cccbbbaaa" + "aaabbbccc"
     assert fake.slept == [0.5] * 9
 
 
@@ -55,8 +55,8 @@ def test_a_turn_lasts_a_quarter_of_a_second(fake, seconds, steps):
     assert steps_of_a_turn(fake.step(seconds)) == steps
 
 
-def test_the_first_step_is_not_counted(fake):
-    seconds = iter([100.0, 0.125, 0.125, *[0.25] * 8])
+def test_the_first_step_of_all_and_of_each_turn_is_not_counted(fake):
+    seconds = iter([100.0, 0.125, 0.125, *[50.0, 0.25, 0.25] * 4])
 
     def step():
         fake.now += next(seconds)

@@ -6,7 +6,8 @@ round in the other. Each round gives one ratio; their median and quartiles are w
 
 Before each turn there is a pause. The idle threads of an OpenMP runtime, such as PyTorch's, go on
 spinning for some milliseconds after the last parallel region; NumPy's and ours sleep at once. In
-the pause they all fall asleep, so that nobody takes a core away from whoever comes next.
+the pause they all fall asleep, so that nobody takes a core away from whoever comes next. Then comes
+a step that is not counted, for the caches hold the other side's numbers.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def in_turns(
         order = [*contestants] if index % 2 == 0 else [*reversed(contestants)]
         for name in order:
             time.sleep(pause)
+            contestants[name]()
             seconds[name].append(seconds_of(contestants[name], length[name]))
     return seconds
 
