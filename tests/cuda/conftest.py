@@ -7,6 +7,7 @@ import nvrtc
 import pytest
 from simulator import COMPILER, SimRuntime
 
+from tinyddpm.arrays import cuda_obstacle
 from tinyddpm.training.kernel_choice import cuda_runtime
 
 
@@ -19,6 +20,22 @@ def sim(request):
 @pytest.fixture(params=["eager", "late"])
 def sim_both(request):
     """A simulated GPU with either behaviour of asynchronous copies: for kernels that use them."""
+    return _simulated(request, eager=request.param == "eager")
+
+
+@pytest.fixture
+def gpu():
+    """A real GPU."""
+    if obstacle := cuda_obstacle():
+        pytest.skip(obstacle)
+    return cuda_runtime()
+
+
+@pytest.fixture(params=["eager", "late", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request):
+    """A simulated GPU with either behaviour of asynchronous copies, and a real one."""
+    if request.param == "gpu":
+        return request.getfixturevalue("gpu")
     return _simulated(request, eager=request.param == "eager")
 
 

@@ -25,10 +25,7 @@
 
 #define __global__
 #define __device__
-#define __host__
-#define __constant__ static const
 #define __forceinline__ inline
-#define __noinline__
 #define __restrict__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
@@ -37,17 +34,12 @@
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct __align__(8) float2 { float x, y; };
 struct __align__(16) float4 { float x, y, z, w; };
-struct __align__(8) uint2 { unsigned x, y; };
 struct __align__(16) uint4 { unsigned x, y, z, w; };
-struct __align__(16) int4 { int x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
-static const int warpSize = 32;
 
 extern "C" {
 extern char __start_sim_shared[] __attribute__((weak, visibility("hidden")));
@@ -248,12 +240,6 @@ inline int launch(const unsigned* grid, const unsigned* block, size_t shared_byt
   return 0;
 }
 
-template <class T> T shuffle(unsigned mask, T value, int from) {
-  if (mask != 0xffffffffu) fail("a shuffle of less than a whole warp");
-  Exchange lanes(&value, sizeof value);
-  return lanes.of<T>(from);
-}
-
 } // namespace sim
 
 // Parameter I of a kernel: an array's address as it is, a number from where it lies.
@@ -266,15 +252,10 @@ template <int I, class... P> auto sim_cast(void (*)(P...), void* value) {
 extern "C" const char* sim_failure() { return sim::failure.c_str(); }
 
 inline void __syncthreads() { sim::yield(sim::AT_BLOCK_BARRIER); }
-inline void __syncwarp(unsigned = ~0u) { sim::yield(sim::AT_WARP_BARRIER); }
-template <class T> T __shfl_sync(unsigned mask, T x, int from) {
-  return sim::shuffle(mask, x, from);
-}
 template <class T> T __shfl_xor_sync(unsigned mask, T x, int with) {
-  return sim::shuffle(mask, x, sim::lane() ^ with);
-}
-template <class T> T __shfl_down_sync(unsigned mask, T x, int by) {
-  return sim::shuffle(mask, x, sim::lane() + by > 31 ? sim::lane() : sim::lane() + by);
+  if (mask != 0xffffffffu) sim::fail("a shuffle of less than a whole warp");
+  sim::Exchange lanes(&x, sizeof x);
+  return lanes.of<T>(sim::lane() ^ with);
 }
 
 inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
@@ -282,7 +263,6 @@ inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y;
 inline unsigned __umulhi(unsigned x, unsigned y) { return (uint64_t)x * y >> 32; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
-inline float __fdividef(float x, float y) { return x / y; }
 // exp(x²) erfc(x) for x ≥ 0; beyond 60 by its first terms.
 inline double erfcx(double x) {
   if (x < 60) return expl((long double)x * x) * erfcl(x);
@@ -292,7 +272,6 @@ inline void sincospi(double x, double* s, double* c) {
   *s = std::sin(M_PI * x);
   *c = std::cos(M_PI * x);
 }
-template <class T> inline T __ldg(const T* p) { return *p; }
 using std::isfinite;
 using std::max;
 using std::min;

@@ -4,7 +4,8 @@ It refuses what CuPy or a capturing stream refuses: host arrays among device arr
 the host, waiting for a value, and cuBLAS while a graph is captured. And it captures as CUDA does:
 what is launched between ``begin_capture`` and ``end_capture`` is written down, with its arguments
 as they are then, and is carried out when the graph is launched; results computed in a capture are
-NaN until then.
+NaN until then. Memory that a capture takes from a pool of its own holds garbage whenever the graph
+begins: on a card other launches of the graph work in it.
 """
 
 import operator
@@ -21,6 +22,7 @@ class _Capture:
 
     nodes = None
     uploads = 0  # copies from the host so far
+    pool = None  # of the recording, where memory comes from it
 
 
 def _do(action):
@@ -175,8 +177,12 @@ def _apply(function, *args, **options):
 
 def _garbage(shape, dtype):
     array = np.empty(shape, dtype)
-    array.reshape(-1).view(np.uint8)[...] = 0xFF if array.dtype != np.bool_ else 1
+    _spoil(array)
     return array
+
+
+def _spoil(array):
+    array.reshape(-1).view(np.uint8)[...] = 0xFF if array.dtype != np.bool_ else 1
 
 
 def make_module(simulator):
@@ -190,14 +196,22 @@ def make_module(simulator):
     cupy.__getattr__ = _numpy_function
     cupy.asarray, cupy.asnumpy = _asarray, lambda array: array.get()
     cupy.array = _asarray
-    cupy.empty = lambda shape, dtype=float: ndarray(simulator.empty(shape, dtype))
+    cupy.empty = lambda shape, dtype=float: _empty(simulator, shape, dtype)
     for name in ("zeros", "ones", "arange", "full"):
         setattr(cupy, name, _creation(getattr(np, name)))
     cupy.empty_like = lambda a: ndarray(_garbage(a.shape, a.dtype))
     cupy.RawModule = lambda code: _RawModule(simulator, code)
     cupy.cuda = _cuda()
+    cupy.get_default_memory_pool = lambda: _DEFAULT_POOL
     cupy.uploads = lambda: _Capture.uploads
     return cupy
+
+
+def _empty(simulator, shape, dtype):
+    array = simulator.empty(shape, dtype)
+    if _Capture.nodes is not None and _Capture.pool:
+        _Capture.nodes.insert(0, lambda: _spoil(array))
+    return ndarray(array)
 
 
 def _creation(function):
@@ -286,6 +300,9 @@ class _MemoryPool:
         raise AssertionError(size)
 
 
+_DEFAULT_POOL = _MemoryPool()
+
+
 class CUDARuntimeError(RuntimeError):
     """As CuPy's, by name."""
 
@@ -296,9 +313,13 @@ class CompileException(Exception):
 
 def _cuda():
     @contextmanager
-    def using_allocator(allocator):
-        assert callable(allocator)
-        yield
+    def using_allocator(malloc):
+        before, pool = _Capture.pool, malloc.__self__
+        _Capture.pool = None if pool is _DEFAULT_POOL else pool
+        try:
+            yield
+        finally:
+            _Capture.pool = before
 
     device = types.SimpleNamespace(compute_capability="90")
     return types.SimpleNamespace(

@@ -66,6 +66,7 @@ class TorchSteps:
         batch, channels = self.config.batch, self.images.shape[1]
         chosen = torch.randint(0, len(self.images), (batch,), device=self.device)
         x0 = self.images[chosen].float().div_(127.5).sub_(1)
+        x0 = x0.contiguous(memory_format=torch.channels_last)
         t = torch.randint(1, self.T + 1, (batch,), device=self.device)
         eps = torch.randn_like(x0)
         xt = self.signal[t] * x0 + self.noise[t] * eps

@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulator import SimRuntime
 
-from tinyddpm.arrays import cuda_obstacle, to_host
+from tinyddpm.arrays import to_host
 from tinyddpm.kernels.cuda.attention import Attention, attention_defines
 from tinyddpm.kernels.cuda.source import source
-from tinyddpm.training.kernel_choice import cuda_runtime
 
 pytestmark = pytest.mark.cuda_sim
 ORDERS = ["qkv first", "heads first"]
@@ -23,16 +22,6 @@ BUDGET = {8: 128, 32: 168, 64: 168, 256: 255}
 on_one_device = settings(
     max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture(params=["eager", "late", pytest.param("gpu", marks=pytest.mark.cuda)])
-def device(request):
-    """A simulated GPU with either behaviour of asynchronous copies, and a real one."""
-    if request.param != "gpu":
-        return SimRuntime(request.config.cache.mkdir("cuda_sim"), eager=request.param == "eager")
-    if cuda_obstacle():
-        pytest.skip(cuda_obstacle())
-    return cuda_runtime()
 
 
 def by_part(pairs):

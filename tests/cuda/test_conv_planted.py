@@ -46,7 +46,7 @@ BUGS = {
         "chunks / gridDim.z",
     ),
     "the last part is not added": ("fp32", "p < parts;", "p < parts - 1;"),
-    "bias of the neighbour": ("bf16", "v0 += row[n]", "v0 += row[n0]"),
+    "bias of the neighbour": ("bf16", "v0 += bias[n]", "v0 += bias[n0]"),
     "overwrites what others still read": (
         "fp32",
         "multiply(sums, a, b);\n    __syncthreads();",

@@ -8,11 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulator import SimRuntime
 
-from tinyddpm.arrays import cuda_obstacle, to_host
+from tinyddpm.arrays import to_host
 from tinyddpm.kernels.cuda import group_norm
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.source import source
-from tinyddpm.training.kernel_choice import cuda_runtime
 
 pytestmark = pytest.mark.cuda_sim
 SILU = pytest.mark.parametrize("silu", [False, True], ids=["norm", "norm and silu"])
@@ -30,11 +29,8 @@ BUDGET = {
 
 @pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
 def device(request):
-    if request.param == "simulated":
-        return request.getfixturevalue("sim")
-    if cuda_obstacle():
-        pytest.skip(cuda_obstacle())
-    return cuda_runtime()
+    """A simulated GPU, whose asynchronous copies these kernels do not use, and a real one."""
+    return request.getfixturevalue("sim" if request.param == "simulated" else "gpu")
 
 
 @SILU

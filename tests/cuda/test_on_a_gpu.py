@@ -47,6 +47,7 @@ def ours(cupy, monkeypatch):
     monkeypatch.setattr(module, "cupy", cupy)
     monkeypatch.setattr(module, "PARITY_PRESETS", ["tiny"])
     monkeypatch.setattr(module, "PARITY_PRECISIONS", ["bf16"])
+    monkeypatch.setattr(module, "IMAGES", 256)
     network = UNetConfig(image_size=4, channels=(2, 2), groups=1)
 
     def config_of(_preset, batch):

@@ -8,8 +8,7 @@
 // 1 and lies on the device, for a captured graph has its arguments fixed.
 #include "philox.cuh"
 
-// The image at a place of the batch. `orders` has the order of an epoch in row epoch
-// modulo `rows`.
+// The image at a place of the batch. `orders` has the order of an epoch in row epoch modulo `rows`.
 __device__ __forceinline__ int picked(const int* orders, unsigned step, int place, int batch,
                                       int count, int rows) {
   unsigned long long position = (unsigned long long)(step - 1) * batch + place;

@@ -3,8 +3,7 @@
 // up in float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
 //     convolve          y[m, n]  = bias[n] + sum_k A[m, k] B[n, k]    m: pixel of y, k: (tap, channel)
-//                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in);
-//                       to which addend[image of m, n] and residual[m, n] may be added
+//                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
 //     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
 //                       A = the source pixel that k meets at the tap, B = dy
 //
@@ -131,9 +130,8 @@ __device__ __forceinline__ void advance(Place& k, int channels, int c_in, int ta
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
-         const float* addend, const float* residual, float* ALIGNED y, int transpose, int images,
-         int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride,
-         int before) {
+         float* ALIGNED y, int transpose, int images, int in_h, int in_w, int c_in, int out_h,
+         int out_w, int c_out, int kh, int kw, int stride, int before) {
   DYNAMIC_SHARED(shared);
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -193,13 +191,10 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     n += n0;
     if (r.image >= images || n >= c_out) return;
     size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
-    auto add_row = [&](const float* row) {
-      v0 += row[n];
-      if (n + 1 < c_out) v1 += row[n + 1];
-    };
-    if (bias) add_row(bias);
-    if (addend) add_row(addend + (size_t)r.image * c_out);
-    if (residual) add_row(residual + pixel);
+    if (bias) {
+      v0 += bias[n];
+      if (n + 1 < c_out) v1 += bias[n + 1];
+    }
     store_pair(y + pixel, n, c_out, v0, v1);
   });
 }

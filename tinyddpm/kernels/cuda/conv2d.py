@@ -18,8 +18,8 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
-from tinyddpm.kernels.cuda.products import Added, Geometry, Products
-from tinyddpm.kernels.cuda.runtime import Precision, Runtime, contiguous
+from tinyddpm.kernels.cuda.products import Geometry, Products
+from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
 
 @final
@@ -69,25 +69,14 @@ class Convolutions:
         *,
         stride: int = 1,
         pad: tuple[int, int] = (1, 1),
-        addend: Array | None = None,
-        residual: Array | None = None,
     ) -> tuple[Array, Conv2dSaved]:
-        """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out).
-
-        ``addend`` (N, C_out), such as a term of time, and ``residual`` (N, H_out, W_out, C_out) are
-        added to y before it is written. Their gradients, sums of dy, are the caller's affair.
-        """
+        """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
         source = x.shape[1:3]
         (height, width), (kh, kw), around = source, weight.kernel, sum(pad)
         result = (height + around - kh) // stride + 1, (width + around - kw) // stride + 1
         geometry = Geometry(weight.kernel, stride, pad[0], source, result)
         operand = self._operands.image(x)
-        added = Added(
-            bias,
-            None if addend is None else contiguous(addend),
-            None if residual is None else contiguous(residual),
-        )
-        y = self._products.convolve(operand, weight.plain.by_out, geometry, added)
+        y = self._products.convolve(operand, weight.plain.by_out, geometry, bias)
         return y, Conv2dSaved(operand, weight, geometry)
 
     def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
@@ -95,7 +84,7 @@ class Convolutions:
         x, weight, geometry = saved
         operand, dbias = self._operands.image_and_sums(dy)
         rows = weight.plain.by_in
-        dx = self._products.convolve(operand, rows, geometry, Added(), transpose=True)
+        dx = self._products.convolve(operand, rows, geometry, transpose=True)
         return dx, self._products.weight_gradient(x, operand, geometry), dbias
 
     def upsample_forward(
@@ -105,13 +94,13 @@ class Convolutions:
         height, width = x.shape[1:3]
         geometry = Geometry((4, 4), 2, 1, (2 * height, 2 * width), (height, width))
         operand, rows = self._operands.image(x), weight.folded.by_out
-        y = self._products.convolve(operand, rows, geometry, Added(bias), transpose=True)
+        y = self._products.convolve(operand, rows, geometry, bias, transpose=True)
         return y, Conv2dSaved(operand, weight, geometry)
 
     def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
         x, weight, geometry = saved
         operand, dbias = self._operands.image_and_sums(dy)
-        dx = self._products.convolve(operand, weight.folded.by_in, geometry, Added())
+        dx = self._products.convolve(operand, weight.folded.by_in, geometry)
         dfolded = self._products.weight_gradient(operand, x, geometry)
         return dx, self._operands.unfolded(dfolded), dbias

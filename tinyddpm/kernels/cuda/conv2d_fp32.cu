@@ -19,9 +19,9 @@ __device__ __forceinline__ void multiply(float sums[4][4], const Tile& a, const 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-convolve(const float* x, const float* weight, const float* bias, const float* addend,
-         const float* residual, float* y, int transpose, int images, int in_h, int in_w, int c_in,
-         int out_h, int out_w, int c_out, int kh, int kw, int stride, int before) {
+convolve(const float* x, const float* weight, const float* bias, float* y, int transpose,
+         int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw,
+         int stride, int before) {
   __shared__ __align__(16) Tile a, b; // so that four values are one load
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -61,11 +61,7 @@ convolve(const float* x, const float* weight, const float* bias, const float* ad
     for (int j = 0; j < 4; j++) {
       int n = n0 + threadIdx.x % 16 * 4 + j;
       if (n >= c_out) continue;
-      float value = sums[i][j];
-      if (bias) value += bias[n];
-      if (addend) value += addend[(size_t)r.image * c_out + n];
-      if (residual) value += residual[pixel + n];
-      y[pixel + n] = value;
+      y[pixel + n] = bias ? sums[i][j] + bias[n] : sums[i][j];
     }
   }
 }

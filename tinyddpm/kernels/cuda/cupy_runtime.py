@@ -4,7 +4,8 @@ Everything goes to one stream, in order. A recorded piece of work becomes a CUDA
 once, so that every kernel is compiled and loaded, and then once more while the stream writes down
 its launches instead of carrying them out. Its temporary arrays come from a memory pool of its own,
 which lives as long as the graph: what is freed during the recording is used again only by later
-launches of the same graph, and by nothing else.
+launches of the same graph, and by nothing else. Constants are not from that pool: they are filled
+once, and a launch that comes earlier in the graph must not work in their memory.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class CupyRuntime:
 
     def constant(self, host: Array) -> Array:
         """Return an array of the GPU that holds ``host``; in a recording from its end on."""
-        array = self.empty(host.shape, host.dtype)
+        with self._cupy.cuda.using_allocator(self._cupy.get_default_memory_pool().malloc):
+            array = self.empty(host.shape, host.dtype)
         if self._constants is None:
             self.upload(host, array)
         else:

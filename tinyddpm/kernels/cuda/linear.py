@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
-from tinyddpm.kernels.cuda.products import Added, Geometry, Products
+from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
 
@@ -29,7 +29,7 @@ class Linears:
         """Map ``x`` (…, C_in) to (…, C_out)."""
         operand = self._operands.image(x.reshape(1, 1, -1, x.shape[-1]))
         weights = self._operands.weights(weight[None, None])
-        y = self._products.convolve(operand, weights.by_out, _row(operand), Added(bias))
+        y = self._products.convolve(operand, weights.by_out, _row(operand), bias)
         return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weights)
 
     def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
@@ -37,7 +37,7 @@ class Linears:
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(dy.reshape(1, 1, -1, dy.shape[-1]))
         geometry = _row(operand)
-        dx = self._products.convolve(operand, weight.by_in, geometry, Added())
+        dx = self._products.convolve(operand, weight.by_in, geometry)
         dweight = self._products.weight_gradient(x, operand, geometry)
         return dx.reshape(*dy.shape[:-1], -1), dweight[0, 0], dbias
 

@@ -1,5 +1,5 @@
-// sum[i] = partial[0][i] + … + partial[parts - 1][i]. The rows of a block (32, blockDim.y) add up every
-// blockDim.y-th part, and the first row their sums: an order that depends on blockDim.y alone.
+// sum[i] = partial[0][i] + … + partial[parts - 1][i]. The rows of a block (32, blockDim.y) add up
+// every blockDim.y-th part, and the first row their sums: the order depends on blockDim.y alone.
 extern "C" __global__ void __launch_bounds__(1024)
 add_partials(const float* partial, float* sum, int parts, int count) {
   __shared__ float rows[32][32];

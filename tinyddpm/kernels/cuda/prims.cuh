@@ -44,12 +44,6 @@ __device__ __forceinline__ void copy_async_16(void* to, const void* from, int by
                :: "r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
 }
 
-// The same, and L1 keeps a copy for who reads it again.
-__device__ __forceinline__ void copy_async_16_kept(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;"
-               :: "r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
-}
-
 __device__ __forceinline__ void copy_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -107,10 +101,6 @@ inline unsigned to_tf32(float x) {
 
 inline void copy_async_16(void* to, const void* from, int bytes) {
   sim::copy_async(to, from, bytes);
-}
-
-inline void copy_async_16_kept(void* to, const void* from, int bytes) {
-  copy_async_16(to, from, bytes);
 }
 
 inline void copy_commit() { sim::copy_commit(); }

@@ -84,14 +84,6 @@ class Geometry(NamedTuple):
     result: tuple[int, int]
 
 
-class Added(NamedTuple):
-    """What is added to a convolution before it is written; None: nothing."""
-
-    bias: Array | None = None  # (C_out,)
-    addend: Array | None = None  # (N, C_out): one vector for all pixels of an image
-    residual: Array | None = None  # (N, h, w, C_out)
-
-
 @final
 class Products:
     """The products in one precision."""
@@ -104,16 +96,16 @@ class Products:
         x: Operand,
         weight: Operand,
         geometry: Geometry,
-        added: Added,
+        bias: Array | None = None,
         *,
         transpose: bool = False,
     ) -> Array:
-        """Return y (N, h, w, D) for ``x`` (N, H, W, C) and ``weight`` (D, kh, kw, C).
+        """Return y (N, h, w, D) for ``x`` (N, H, W, C), ``weight`` (D, kh, kw, C), ``bias`` (D,).
 
         ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
 
         Raises:
-            ValueError: ``x`` has another size or other channels, or ``added`` another shape.
+            ValueError: ``x`` has another size or other channels, or ``bias`` another shape.
         """
         kernel, stride, before, source, result = geometry
         if transpose:
@@ -129,12 +121,11 @@ class Products:
         m = n * blocks(result[0], phases) * blocks(result[1], phases)
         tile = self._tile(m, d, copies=phases * phases)
         y = self._runtime.empty((n, *result, d))
-        for array, shape in zip(added, ((d,), (n, d), y.shape), strict=True):
-            if array is not None and array.shape != shape:
-                raise ValueError(f"what is added must be {shape}: got {array.shape}")
+        if bias is not None and bias.shape != (d,):
+            raise ValueError(f"the bias must have shape {(d,)}: got {bias.shape}")
         sizes = (int(transpose), n, *source, c, *result, d, *kernel, stride, before)
         grid = (tile.number(m, d), 1, phases * phases)
-        self._launch("convolve", tile, grid, (x.values, weight.values, *added, y, *sizes))
+        self._launch("convolve", tile, grid, (x.values, weight.values, bias, y, *sizes))
         return y
 
     def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:

@@ -87,7 +87,7 @@ class Runtime(Protocol):
         same shapes whenever it is called.
 
         Raises:
-            DeviceError: it does not fit into the device's memory.
+            MemoryError: it does not fit into the device's memory.
         """
 
 

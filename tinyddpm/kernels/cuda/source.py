@@ -47,7 +47,7 @@ class Parameter(NamedTuple):
 
 
 def source(file: str, defines: Defines) -> str:
-    """Return the text of ``file`` (such as ``adam.cu``), complete, behind its ``defines``."""
+    """Return the text of ``file`` (such as ``silu.cu``), complete, behind its ``defines``."""
     constants = "".join(f"#define {name} {value}\n" for name, value in sorted(defines.items()))
     return constants + _with_includes(file, set())
 

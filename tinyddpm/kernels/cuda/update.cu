@@ -12,8 +12,8 @@
 // One warp: everything about the update that is a single number. Ends the step.
 extern "C" __global__ void __launch_bounds__(32)
 begin_update(const float* partial_squares, const float* losses, unsigned* state, float* norms,
-             float* scalars, int partials, int batch, double peak_lr, double warmup, double decay_from, double limit,
-             double beta1, double beta2, double decay) {
+             float* scalars, int partials, int batch, double peak_lr, double warmup,
+             double decay_from, double limit, double beta1, double beta2, double decay) {
   unsigned step = state[0];
   double square = 0, loss = 0;
   for (int i = threadIdx.x; i < partials; i += 32) square += partial_squares[i];
