@@ -142,8 +142,8 @@ def measure(settings: Settings, say: Say) -> Report:
     where = surroundings.description()
     with Workers(settings.threads) as workers:
         say("large matrix products")
-        peak = surroundings.gemm_peak(workers)
         ours = Ours(config, workers)
+        peak = surroundings.gemm_peak(workers)
         train, sample = (_speed(ours, kind, settings, peak, say) for kind in ("train", "sample"))
         against = _against(ours, settings, train, sample, say) if settings.modes else None
     return Report(
