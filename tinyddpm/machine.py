@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 from pathlib import Path
-
-import numpy as np
 
 
 def peak_memory() -> int:
@@ -31,22 +28,6 @@ def total_memory() -> int:
 def free_memory() -> int | None:
     """Return the bytes that a new program could have without swapping; None if it is not known."""
     return _kibibytes(Path("/proc/meminfo"), "MemAvailable:")
-
-
-def matmul_gflops(seconds: float = 0.5, size: int = 512) -> float:
-    """Return how many 10^9 operations a second a float32 product (size, size)² does.
-
-    The best of the repetitions that fit into ``seconds``, at least three: what the machine can do
-    when nobody interrupts.
-    """
-    a = np.linspace(-1, 1, size * size, dtype=np.float32).reshape(size, size)
-    out, best, count = np.empty_like(a), float("inf"), 0
-    begun = time.perf_counter()
-    while count < 3 or time.perf_counter() - begun < seconds:
-        before = time.perf_counter()
-        np.matmul(a, a, out=out)
-        best, count = min(best, time.perf_counter() - before), count + 1
-    return 2 * size**3 / best / 1e9
 
 
 def _kibibytes(path: Path, key: str) -> int | None:

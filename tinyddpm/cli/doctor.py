@@ -17,13 +17,14 @@ import click
 
 import tinyddpm
 from tinyddpm.arrays import cuda_obstacle
+from tinyddpm.benchmark.surroundings import gemm_peak
 from tinyddpm.blas import blas_name, blas_threads, one_blas_thread
 from tinyddpm.cli.dry_run import free_space, size
 from tinyddpm.cli.options import RUNS
 from tinyddpm.data.folders import data_folders
 from tinyddpm.kernels.cpu.memory import keep_pages
-from tinyddpm.machine import free_memory, matmul_gflops, total_memory
-from tinyddpm.parallel import available_cores
+from tinyddpm.machine import free_memory, total_memory
+from tinyddpm.parallel import Workers, available_cores
 from tinyddpm.training.self_check import TOLERANCE, self_check
 
 EXAMPLES = """\b
@@ -146,8 +147,8 @@ def _environment() -> str:
 
 
 def _speed() -> str:
-    with one_blas_thread():
-        return f"{matmul_gflops():.0f} GFLOP/s on one thread, float32 products of 512×512"
+    with Workers(1) as worker:
+        return f"{gemm_peak(worker) / 1e9:.0f} GFLOP/s on one thread, large float32 products"
 
 
 def _agreement(device: str) -> str:

@@ -24,6 +24,7 @@ from tinyddpm.cli.options import (
     refuse_others,
     seed_type,
     threads_option,
+    weights_option,
 )
 from tinyddpm.errors import UsageError
 
@@ -138,12 +139,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 @click.option(
     "--seed", type=seed_type, default=0, help="Seed of everything that is left to chance."
 )
-@click.option(
-    "--weights",
-    type=click.Choice(["ema", "raw"]),
-    default="ema",
-    help="The moving average of the weights, or the last ones.",
-)
+@weights_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

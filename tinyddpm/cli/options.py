@@ -31,6 +31,12 @@ threads_option = click.option(
     default=0,
     help="Threads on a CPU, 0: one for each core. The result does not depend on it.",
 )
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    default="ema",
+    help="The moving average of the weights, or the last ones.",
+)
 seed_type = click.IntRange(0, 2**32 - 1)
 
 

@@ -18,6 +18,7 @@ from tinyddpm.cli.options import (
     precision_option,
     seed_type,
     threads_option,
+    weights_option,
 )
 from tinyddpm.cli.progress import Progress
 from tinyddpm.cli.run_data import checkpoint_of
@@ -84,12 +85,7 @@ IMAGES, ROWS = 64, 8
     help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
 )
 @click.option("--seed", type=seed_type, default=0, help="Seed of the noise.")
-@click.option(
-    "--weights",
-    type=click.Choice(["ema", "raw"]),
-    default="ema",
-    help="The moving average of the weights, or the last ones.",
-)
+@weights_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

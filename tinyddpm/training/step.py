@@ -86,6 +86,8 @@ class Trainer:
         self.ema = value.copy()
         self.adam_m = xp_of(value).zeros_like(value)
         self.adam_v = xp_of(value).zeros_like(value)
+        # A GPU has no cache to stay in, and each block would cost it a dozen launches.
+        self._blocks = shard_slices(len(value), _BLOCK if device == "cpu" else len(value))
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -126,7 +128,7 @@ class Trainer:
         """Clip, Adam, EMA: block by block, so that each number is fetched from memory once."""
         value, grad = self.network.parameters.value, self.network.parameters.grad
         decay = optim.ema_decay(step, self.config.ema_decay)
-        blocks = shard_slices(len(value), _BLOCK)
+        blocks = self._blocks
 
         def compute(_: int, index: int) -> None:
             block = blocks[index]
@@ -153,7 +155,7 @@ class Trainer:
         def commit(shard: int, result: tuple[UNet, Array]) -> None:
             replica, shard_losses = result
             total, part = self.network.parameters.grad, replica.parameters.grad
-            for block in shard_slices(len(total), _BLOCK):
+            for block in self._blocks:
                 total[block] += part[block]
                 part[block] = 0
             losses[slices[shard]] = to_host(shard_losses)

@@ -102,13 +102,15 @@ def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Arra
     tiling = doubled(x.dtype)
     if _winograd_pays(x, weight, tiling):
         return _winograd(x, weight.transformed_for_doubled, bias, tiling)
-    return conv2d(upsample(x), weight, bias)
+    doubled_x = upsample(x)
+    y = im2col(doubled_x, weight.weight, bias, 1, (1, 1))
+    return y, Im2colSaved(doubled_x, weight, 1, (1, 1))
 
 
 def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
     dx, dweight, dbias = conv2d_backward(dy, saved)
-    if dx.shape[1:3] == dy.shape[1:3]:  # the image was doubled before
+    if isinstance(saved, Im2colSaved):  # of the doubled image
         dx = upsample_backward(dx)
     return dx, dweight, dbias
 
