@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm import optim, rng
-from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
+from tinyddpm.arrays import Array, IntArray
 from tinyddpm.data.dataset import Dataset
 from tinyddpm.data.pixels import to_unit
 from tinyddpm.diffusion.guidance import drop_labels
@@ -51,14 +51,13 @@ class StepReport(NamedTuple):
 
 
 class Trainer:
-    """The state of a run in memory, and its step.
+    """The state of a run in memory, and its step on a CPU (on a GPU: ``DeviceTrainer``).
 
     Args:
         config: the run.
         dataset: the training set.
         workers: who computes the shards.
         kernels: what computes the layers.
-        device: ``cpu`` or ``cuda``, where the network lives.
 
     Attributes:
         network: its parameters are the raw weights.
@@ -67,27 +66,22 @@ class Trainer:
         adam_v: Adam's second moment, flat.
     """
 
+    device = "cpu"
+
     def __init__(
-        self,
-        config: RunConfig,
-        dataset: Dataset,
-        workers: Workers,
-        kernels: Kernels,
-        device: str = "cpu",
+        self, config: RunConfig, dataset: Dataset, workers: Workers, kernels: Kernels
     ) -> None:
-        self.config, self.dataset, self.workers, self.device = config, dataset, workers, device
+        self.config, self.dataset, self.workers = config, dataset, workers
         self.diffusion = config.diffusion.build()
         self.times = config.diffusion.build_times()
-        host = UNet(config.network, config.seed).parameters.value
-        self.network = UNet(config.network, kernels=kernels, values=to_device(host, device))
-        shards = len(shard_slices(config.batch, config.shard))
-        self.replicas = [self.network.replica() for _ in range(min(workers.threads, shards))]
+        self.network = UNet(config.network, config.seed, kernels=kernels)
+        others = len(shard_slices(config.batch, config.shard)) - 1
+        self.replicas = [self.network.replica() for _ in range(min(workers.threads, others))]
         value = self.network.parameters.value
         self.ema = value.copy()
-        self.adam_m = xp_of(value).zeros_like(value)
-        self.adam_v = xp_of(value).zeros_like(value)
-        # A GPU has no cache to stay in, and each block would cost it a dozen launches.
-        self._blocks = shard_slices(len(value), _BLOCK if device == "cpu" else len(value))
+        self.adam_m = np.zeros_like(value)
+        self.adam_v = np.zeros_like(value)
+        self._blocks = shard_slices(len(value), _BLOCK)
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -140,28 +134,39 @@ class Trainer:
         self.workers.run(len(blocks), compute, lambda _index, _result: None)
 
     def _gradient(self, step: int) -> tuple[Floats, IntArray, Floats]:
-        """Fill the gradient of the batch; return loss, time and weight of each of its images."""
+        """Fill the gradient of the batch; return loss, time and weight of each of its images.
+
+        The first shard adds to the network's own gradient, every other to a replica's, which is
+        added when its turn has come.
+        """
         batch = self.config.batch
         places, indices = np.arange(batch), self._batch_indices(step)
         times, weights = self.times.draw(self.config.seed, step=step, samples=places)
         losses = np.empty(batch)
         slices = shard_slices(batch, self.config.shard)
+        free = [*self.replicas]
 
-        def compute(worker: int, shard: int) -> tuple[UNet, Array]:
-            part, replica = slices[shard], self.replicas[worker]
+        def compute(_worker: int, shard: int) -> tuple[UNet, Array]:
+            part, network = slices[shard], free.pop() if shard else self.network
             drawn = times[part], (weights[part] / batch).astype(np.float32)
-            return replica, self._shard(replica, step, places[part], indices[part], *drawn)
+            return network, self._shard(network, step, places[part], indices[part], *drawn)
 
         def commit(shard: int, result: tuple[UNet, Array]) -> None:
-            replica, shard_losses = result
-            total, part = self.network.parameters.grad, replica.parameters.grad
-            for block in self._blocks:
-                total[block] += part[block]
-                part[block] = 0
-            losses[slices[shard]] = to_host(shard_losses)
+            network, shard_losses = result
+            if shard:
+                self._add_gradient(network)
+                free.append(network)
+            losses[slices[shard]] = shard_losses
 
         self.workers.run(len(slices), compute, commit)
         return losses, times, weights
+
+    def _add_gradient(self, replica: UNet) -> None:
+        """Add a replica's gradient to the network's, and make it zero."""
+        total, part = self.network.parameters.grad, replica.parameters.grad
+        for block in self._blocks:
+            total[block] += part[block]
+            part[block] = 0
 
     def _shard(
         self,
@@ -179,7 +184,6 @@ class Trainer:
         if self.config.flips:
             mirrored = rng.words(seed, "flip", step=step, samples=places, count=1)[:, 0] >> 31 == 1
             x0[mirrored] = x0[mirrored, :, ::-1]
-        x0, eps = to_device(x0, self.device), to_device(eps, self.device)
         xt = self.diffusion.q_sample(x0, t, eps)
         labels, masks = self._labels(step, places, indices), DropoutMasks(seed, step, places)
         output, saved = network.forward(
@@ -189,7 +193,6 @@ class Trainer:
         losses, saved_losses = self.diffusion.image_losses(
             output, x0, xt, eps, t, objective=chain.objective, vlb_weight=chain.vlb_weight
         )
-        dlosses = to_device(dlosses, self.device)
         network.backward(self.diffusion.image_losses_backward(dlosses, saved_losses), saved)
         return losses
 
