@@ -12,6 +12,7 @@ from tinyddpm.kernels.cuda.denoise import denoise_defines
 from tinyddpm.kernels.cuda.loss import LossTable
 from tinyddpm.kernels.cuda.operands import FORMATS
 from tinyddpm.kernels.cuda.products import TILES, conv2d_defines
+from tinyddpm.kernels.cuda.second_moment import second_moment_defines
 from tinyddpm.kernels.cuda.update import UPDATE_DEFINES
 
 BUILDS = {
@@ -30,6 +31,7 @@ BUILDS = {
         for objective, outputs in (("simple", 1), ("hybrid", 2), ("vlb", 1), ("vlb", 2))
         for score in (False, True)
     ],
+    "second_moment.cu": [second_moment_defines(last=10)],
     "update.cu": [UPDATE_DEFINES],
 }
 BUILDS["group_norm.cu"] = [{"VECTOR": v, "SILU": silu} for v in (1, 4) for silu in (0, 1)]

@@ -8,7 +8,7 @@ import pytest
 from simulator import COMPILER, SimRuntime
 
 from tinyddpm.arrays import cuda_obstacle
-from tinyddpm.training.kernel_choice import cuda_runtime
+from tinyddpm.training.kernel_choice import cuda_runtime, the_runtime
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def cupy(sim, monkeypatch):
     """A CuPy in whose place the simulator computes, for everyone who imports it."""
     module = fake_cupy.make_module(sim)
     monkeypatch.setitem(sys.modules, "cupy", module)
-    cuda_runtime.cache_clear()
+    the_runtime.cache_clear()
     yield module
-    cuda_runtime.cache_clear()
+    the_runtime.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -65,4 +65,8 @@ def doubling(runtime, precision):
 
 def dense(runtime, precision):
     ours = Linears(runtime, precision)
-    return Twin(runtime, (ours.forward, ours.backward), (linear.linear, linear.linear_backward))
+
+    def forward(x, weight, bias):
+        return ours.forward(x, ours.prepare(weight), bias)
+
+    return Twin(runtime, (forward, ours.backward), (linear.linear, linear.linear_backward))

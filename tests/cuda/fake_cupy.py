@@ -5,37 +5,28 @@ the host, waiting for a value, and cuBLAS while a graph is captured. And it capt
 what is launched between ``begin_capture`` and ``end_capture`` is written down, with its arguments
 as they are then, and is carried out when the graph is launched; results computed in a capture are
 NaN until then. Memory that a capture takes from a pool of its own holds garbage whenever the graph
-begins: on a card other launches of the graph work in it.
+begins: on a card other launches of the graph work in it. Memory is without end, but a test may let
+``Memory.room`` run out.
 """
 
 import operator
+import threading
 import types
-from contextlib import contextmanager
 
 import numpy as np
+from fake_cuda import (
+    DEFAULT_POOL,
+    Capture,
+    CompileException,
+    Stream,
+    cuda,
+    do,
+    garbage,
+    refuse_in_capture,
+    spoil,
+)
 
 CONVERSIONS = "implicit conversion to a NumPy array is not allowed"
-
-
-class _Capture:
-    """What is written down at the moment; None where the stream carries things out."""
-
-    nodes = None
-    uploads = 0  # copies from the host so far
-    pool = None  # of the recording, where memory comes from it
-
-
-def _do(action):
-    if _Capture.nodes is None:
-        with np.errstate(all="ignore"):
-            action()
-    else:
-        _Capture.nodes.append(action)
-
-
-def _refuse_in_capture(what):
-    if _Capture.nodes is not None:
-        raise RuntimeError(f"{what} is refused while a stream is captured")
 
 
 class _Memory:
@@ -73,11 +64,11 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __float__(self):
-        _refuse_in_capture("waiting for a value")
+        refuse_in_capture("waiting for a value")
         return float(self.memory)
 
     def __bool__(self):
-        _refuse_in_capture("waiting for a value")
+        refuse_in_capture("waiting for a value")
         return bool(self.memory)
 
     def __getitem__(self, key):
@@ -85,19 +76,19 @@ class ndarray:
 
     def __setitem__(self, key, value):
         key, value = _unwrapped(key), _unwrapped(value)
-        _do(lambda: self.memory.__setitem__(key, value))
+        do(lambda: self.memory.__setitem__(key, value))
 
     def fill(self, value):
-        _do(lambda: self.memory.fill(value))
+        do(lambda: self.memory.fill(value))
 
     def get(self, stream=None):  # noqa: ARG002
-        _refuse_in_capture("a copy to the host")
+        refuse_in_capture("a copy to the host")
         return self.memory.copy()
 
     def set(self, host):
-        _refuse_in_capture("a copy from the host")
+        refuse_in_capture("a copy from the host")
         assert (host.dtype, host.shape) == (self.dtype, self.shape)
-        _Capture.uploads += 1
+        Capture.uploads += 1
         self.memory[...] = host
 
     def astype(self, dtype, *, copy=True):
@@ -122,7 +113,7 @@ def _in_place(function):
         _accept(other)
         other = _unwrapped(other)
         function(np.zeros_like(self.memory), np.zeros_like(other))  # refuses what does not fit
-        _do(lambda: function(self.memory, other))
+        do(lambda: function(self.memory, other))
         return self
 
     return method
@@ -141,7 +132,7 @@ ndarray.__neg__ = lambda self: _apply(operator.neg, self)
 
 
 def _matmul(self, other):
-    _refuse_in_capture("cuBLAS")
+    refuse_in_capture("cuBLAS")
     return _apply(operator.matmul, self, other)
 
 
@@ -169,20 +160,10 @@ def _apply(function, *args, **options):
         result = np.asarray(function(*hosts, **options))
     if hosts and isinstance(hosts[0], np.ndarray) and np.may_share_memory(result, hosts[0]):
         return ndarray(result)
-    if _Capture.nodes is not None:
-        result = _garbage(result.shape, result.dtype)
-        _Capture.nodes.append(lambda: np.copyto(result, function(*hosts, **options)))
+    if Capture.nodes is not None:
+        result = garbage(result.shape, result.dtype)
+        Capture.nodes.append(lambda: np.copyto(result, function(*hosts, **options)))
     return ndarray(result)
-
-
-def _garbage(shape, dtype):
-    array = np.empty(shape, dtype)
-    _spoil(array)
-    return array
-
-
-def _spoil(array):
-    array.reshape(-1).view(np.uint8)[...] = 0xFF if array.dtype != np.bool_ else 1
 
 
 def make_module(simulator):
@@ -199,18 +180,20 @@ def make_module(simulator):
     cupy.empty = lambda shape, dtype=float: _empty(simulator, shape, dtype)
     for name in ("zeros", "ones", "arange", "full"):
         setattr(cupy, name, _creation(getattr(np, name)))
-    cupy.empty_like = lambda a: ndarray(_garbage(a.shape, a.dtype))
+    cupy.empty_like = lambda a: ndarray(garbage(a.shape, a.dtype))
     cupy.RawModule = lambda code: _RawModule(simulator, code)
-    cupy.cuda = _cuda()
-    cupy.get_default_memory_pool = lambda: _DEFAULT_POOL
-    cupy.uploads = lambda: _Capture.uploads
+    cupy.cuda = cuda()
+    cupy.get_default_memory_pool = lambda: DEFAULT_POOL
+    cupy.uploads = lambda: Capture.uploads
+    Stream.users.clear()
     return cupy
 
 
 def _empty(simulator, shape, dtype):
     array = simulator.empty(shape, dtype)
-    if _Capture.nodes is not None and _Capture.pool:
-        _Capture.nodes.insert(0, lambda: _spoil(array))
+    (Capture.pool or DEFAULT_POOL).malloc(array.nbytes)
+    if Capture.nodes is not None and Capture.pool:
+        Capture.nodes.insert(0, lambda: spoil(array))
     return ndarray(array)
 
 
@@ -233,13 +216,14 @@ def _numpy_function(name):
 def _asarray(value, dtype=None):
     if isinstance(value, ndarray):
         return value if dtype in {None, value.dtype} else value.astype(dtype)
-    _refuse_in_capture("a copy from the host")
-    _Capture.uploads += 1
+    refuse_in_capture("a copy from the host")
+    Capture.uploads += 1
     return ndarray(np.array(value, dtype))
 
 
 class _RawModule:
     def __init__(self, simulator, code):
+        assert code.isascii(), "CuPy writes it to a file in the encoding of the locale"
         self.simulator, self.code = simulator, code
 
     def compile(self):
@@ -252,8 +236,9 @@ class _RawModule:
         function = self.simulator.function_of(self.code, name, defines)
 
         def launch(grid, block, args, *, shared_mem=0):
+            assert threading.get_ident() in Stream.users, "a launch on the null stream"
             exact = [_kernel_argument(value) for value in args]
-            _do(lambda: self.simulator.run(function, grid, block, exact, shared_mem))
+            do(lambda: self.simulator.run(function, grid, block, exact, shared_mem))
 
         return launch
 
@@ -262,71 +247,3 @@ def _kernel_argument(value):
     if isinstance(value, np.uint64) and value == 0:
         return None  # a null pointer, or a number that is 0 all the same
     return value.memory if isinstance(value, ndarray) else value
-
-
-class _Graph:
-    def __init__(self, nodes):
-        self.nodes = nodes
-
-    def upload(self, stream):
-        pass
-
-    def launch(self, _stream):
-        with np.errstate(all="ignore"):
-            for node in self.nodes:
-                node()
-
-
-class _Stream:
-    def __init__(self, *, non_blocking):
-        assert non_blocking
-
-    def use(self):
-        return self
-
-    def synchronize(self):
-        _refuse_in_capture("waiting for the stream")
-
-    def begin_capture(self):
-        _Capture.nodes = []
-
-    def end_capture(self):
-        nodes, _Capture.nodes = _Capture.nodes, None
-        return _Graph(nodes)
-
-
-class _MemoryPool:
-    def malloc(self, size):
-        raise AssertionError(size)
-
-
-_DEFAULT_POOL = _MemoryPool()
-
-
-class CUDARuntimeError(RuntimeError):
-    """As CuPy's, by name."""
-
-
-class CompileException(Exception):
-    """As CuPy's, by name."""
-
-
-def _cuda():
-    @contextmanager
-    def using_allocator(malloc):
-        before, pool = _Capture.pool, malloc.__self__
-        _Capture.pool = None if pool is _DEFAULT_POOL else pool
-        try:
-            yield
-        finally:
-            _Capture.pool = before
-
-    device = types.SimpleNamespace(compute_capability="90")
-    return types.SimpleNamespace(
-        Stream=_Stream,
-        MemoryPool=_MemoryPool,
-        using_allocator=using_allocator,
-        Device=lambda: device,
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
-        compiler=types.SimpleNamespace(CompileException=CompileException),
-    )

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 # What CuPy passes too; the last one makes ptxas say what each kernel uses.
-OPTIONS = ["--std=c++17", "-ftz=true", "--ptxas-options=-v"]
+OPTIONS = [
+    "--std=c++17",
+    "-ftz=true",
+    "--device-as-default-execution-space",
+    "--ptxas-options=-v",
+]
 
 
 class Usage(NamedTuple):

@@ -99,12 +99,27 @@ UPDATE = {
     "the last elements are not updated": ("if (i >= count ||", "if (i >= count - 1 ||"),
 }
 
-WALK = {
-    "noise at t = 1": ("*t > 1 && (LEARNED", "(LEARNED"),
-    "clipped too late": ("output[from], -1.0f)", "output[from], -2.0f)"),
-    "t changes while others read it": (
-        "*t - 1;\n  __syncthreads();",
-        "*t - 1;",
+SECOND_MOMENT = {
+    "sums that others still change": (
+        "sums[me - distance] : 0.0;\n    __syncthreads();",
+        "sums[me - distance] : 0.0;",
     ),
-    "the noise of another t": ("first + image, *t", "first + image, *t - 1"),
+    "sums that are not all there": ("sums[me] = x;\n  __syncthreads();", "sums[me] = x;"),
+    "probabilities of other threads are not there": (
+        "before += learnt.p(t);\n  __syncthreads();",
+        "before += learnt.p(t);",
+    ),
+    "the time before": ("t = middle + 1;", "t = middle;\n      if (last - t == 1) break;"),
+    "a place that several write": ("if (of.after < LAST) history", "history"),
+    "counts that others have yet to read": ("  __syncthreads(); // the counts", "  // the counts"),
+    "every image counts all": ("if (of.after == 0) counts", "counts"),
+}
+WALK = {
+    "noise at t = 1": ("t > 1 && (LEARNED", "(LEARNED"),
+    "clipped too late": ("x < -1.0f ? -1.0f", "x < -2.0f ? -2.0f"),
+    "t changes while others read it": (
+        "state[0] - 1;\n  __syncthreads();",
+        "state[0] - 1;",
+    ),
+    "the noise of another t": ("first + image, t,", "first + image, t - 1,"),
 }

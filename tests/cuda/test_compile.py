@@ -44,6 +44,12 @@ def test_inline_ptx_is_in_one_file():
     assert users == {"prims.cuh"}
 
 
+def test_only_comments_are_not_ascii():
+    """CuPy is given the text without them (``CupyRuntime``)."""
+    for path in FOLDER.glob("*.cu*"):
+        assert re.sub("//.*", "", path.read_text(encoding="utf-8")).isascii(), path.name
+
+
 def test_what_does_not_compile_is_told(compile_cubin):
     broken = source("silu.cu", {}).replace("int", "itn")
     with pytest.raises(AssertionError, match="itn"):

@@ -105,7 +105,7 @@ def test_views_are_taken_as_they_come(sim, precision):
 
     def results(take):
         y, saved = ours.forward(take(x[1:, ..., 3:]), ours.prepare(weight), take(bias))
-        z, line = lines.forward(take(x[1:, ..., 3:]), take(weight[1, 1]), take(bias))
+        z, line = lines.forward(take(x[1:, ..., 3:]), lines.prepare(take(weight[1, 1])), take(bias))
         dz = take(dy[1:, ..., :4])
         return [y, z, *ours.backward(dz, saved), *lines.backward(dz, line)]
 

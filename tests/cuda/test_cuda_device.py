@@ -80,6 +80,18 @@ def test_steps_are_those_of_the_host(precision, tolerance):
             assert mine[step].grad_norm == pytest.approx(expected.grad_norm, rel=tolerance)
 
 
+def test_times_drawn_by_importance_are_those_of_the_host():
+    """Of so few that all have their ten losses after a step."""
+    config = replace(CONFIG, diffusion=replace(CONFIG.diffusion, T=2, times="second-moment"))
+    mine = reports(DeviceTrainer(config, DATASET, kernels_for("cuda"), cuda_runtime()), 5)
+    with Workers(1) as workers:
+        theirs = Trainer(config, DATASET, workers, reference)
+        for step in range(1, 6):
+            expected = theirs.step(step)
+            assert mine[step].loss == pytest.approx(expected.loss, rel=1e-4)
+            assert mine[step].grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
+
+
 class ForAMinute:
     def __init__(self, seconds):
         self.end = time.monotonic() + seconds

@@ -4,6 +4,7 @@ Graphs are captured and replayed as CUDA does it (``fake_cupy``): what a step wo
 or copy from the host is an error or a wrong result here.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from tinyddpm.ops.kernels import reference
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import DiffusionConfig, RunConfig
-from tinyddpm.training.device_step import DeviceTrainer, served
+from tinyddpm.training.device_step import DeviceTrainer
 from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.model import from_checkpoint
 from tinyddpm.training.run_directory import RunDirectory
@@ -40,6 +41,7 @@ CONFIG = RunConfig(
     ema_decay=0.9,
     flips=True,
 )
+TINY = UNetConfig(image_size=8, channels=(2,), groups=1)
 LARGE = glyphs(n=4)  # an epoch ends within every second step
 DATASET = Dataset("small", LARGE.images[:, ::2, ::2].copy(), LARGE.labels)
 STATE = ("ema", "adam_m", "adam_v")
@@ -105,15 +107,23 @@ def test_other_objectives_and_classes_are_trained_as_on_the_host(
     assert max(errors[:1] + errors[2:]) < 1e-6
 
 
-def test_steps_that_ask_the_host_are_not_recorded_but_done(tmp_path, cupy):
+def test_times_drawn_by_importance_are_learnt_as_on_the_host(tmp_path, cupy):
+    """Long enough that what was learnt is used, and the run goes from device to device."""
     del cupy
-    assert served(CONFIG)
-    config = replace(CONFIG, diffusion=DiffusionConfig(T=20, times="second-moment"))
-    assert not served(config)
-    on_cpu, _ = run(tmp_path / "cpu", CPU, config=config, steps=2)
-    on_gpu, _ = run(tmp_path / "gpu", GPU, config=config, steps=2)
-    assert_close(on_gpu, on_cpu, 1e-6)
-    np.testing.assert_allclose(on_gpu.extra["t_history"], on_cpu.extra["t_history"], rtol=1e-5)
+    chain = DiffusionConfig(T=2, times="second-moment")
+    config = replace(CONFIG, network=TINY, diffusion=chain, batch=8, train_steps=7)
+    whole, _ = run(tmp_path / "whole", CPU, config=config)
+    assert whole.extra["t_counts"].sum() == 7 * 8
+    run(tmp_path / "run", GPU, config=config, steps=2)
+    run(tmp_path / "run", CPU, config=config, steps=1, resume=True)
+    mixed, seen = run(tmp_path / "run", GPU, config=config, resume=True)
+    assert seen == [4, 5, 6, 7]
+    assert_close(mixed, whole, 1e-6)
+    np.testing.assert_array_equal(mixed.extra["t_counts"], whole.extra["t_counts"])
+    np.testing.assert_allclose(mixed.extra["t_history"], whole.extra["t_history"], rtol=1e-5)
+    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "run")]
+    for mine, expected in zip(*(text.splitlines() for text in metrics), strict=True):
+        assert json.loads(mine)["loss"] == pytest.approx(json.loads(expected)["loss"], rel=1e-5)
 
 
 def test_within_an_epoch_nothing_is_copied_from_the_host(cupy):
@@ -153,8 +163,7 @@ def test_what_is_not_finite_is_told_with_its_step_and_nothing_is_updated(cupy):
 def test_reports_come_late_but_all_and_in_order(cupy):
     """With a network of almost nothing, more steps than the device keeps losses of."""
     del cupy
-    network = UNetConfig(image_size=8, channels=(2,), groups=1)
-    trainer = device_trainer(replace(CONFIG, network=network, batch=1))
+    trainer = device_trainer(replace(CONFIG, network=TINY, batch=1))
     trainer._runtime.record = recorded_without_network(trainer)
     told = [step for number in range(1, ROWS + 6) for step, _ in trainer.advance(number)]
     assert told == list(range(1, ROWS + 1))

@@ -85,6 +85,14 @@ def test_the_pivot_may_be_the_outlier(device):
     assert twins.relative_errors(pairs).max() < 3e-5
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_has_overflowed_does_not_look_like_a_number(device):
+    ones = placed(device, np.ones(8, np.float32))
+    x = normals(0, 1, 5, 5, 8) * np.float32(1e30)
+    y, _ = GroupNorm(device, silu=False).forward(placed(device, x), ones, ones, groups=2)
+    assert not np.isfinite(to_host(y)).any()
+
+
 def results(device, x, dy, *, silu=True):
     norm = GroupNorm(device, silu=silu)
     weight, bias = (placed(device, normals(seed, x.shape[-1])) for seed in (1, 2))

@@ -52,11 +52,13 @@ def test_losses_and_their_gradient_are_those_of_the_host(sim, predict, variance,
     output = (size * random.standard_normal((5, 10, 10, outputs))).astype(np.float32)
     output[..., 3:] /= size
     losses = Losses(sim, loss_table(config, 300), 5)
-    doutput = losses.gradient(output, batches, np.array([ROWS + 7, 0], np.uint32))
+    weights = np.array([0.5, 3, 1, 0.1, 2], np.float32) if size == 1 else None
+    doutput = losses.gradient(output, batches, np.array([ROWS + 7, 0], np.uint32), weights)
 
     options = {"objective": objective, "vlb_weight": config.vlb_weight}
     expected, saved = diffusion.image_losses(output, batches.x0, batches.xt, eps, TIMES, **options)
-    dexpected = diffusion.image_losses_backward(np.full(5, 0.2, np.float32), saved)
+    dlosses = np.full(5, 0.2, np.float32) * (1 if weights is None else weights)
+    dexpected = diffusion.image_losses_backward(dlosses, saved)
     np.testing.assert_allclose(losses.rows[7], expected, rtol=3e-6)
     assert not losses.rows[:7].any()
     for mine, theirs in zip(doutput, dexpected, strict=True):  # image by image: scales differ

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import fake_cuda
 import fake_cupy
 import pytest
 
@@ -18,7 +19,7 @@ def cupy_with(monkeypatch, *, version="14.2.0", devices=1, capability="90", erro
 
     def count():
         if error:
-            raise fake_cupy.CUDARuntimeError(error)
+            raise fake_cuda.CUDARuntimeError(error)
         return devices
 
     module.cuda.runtime.getDeviceCount = count
@@ -68,11 +69,11 @@ def test_a_failed_recording_leaves_the_stream_usable(monkeypatch):
     runtime, calls = CupyRuntime(), []
 
     def work():
-        calls.append(fake_cupy._Capture.nodes is not None)
+        calls.append(fake_cuda.Capture.nodes is not None)
         if len(calls) == 2:
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
         runtime.record(work)
     assert calls == [False, True]
-    assert fake_cupy._Capture.nodes is None
+    assert fake_cuda.Capture.nodes is None

@@ -11,10 +11,11 @@ import simulator
 import test_batch
 import test_device_walk
 import test_loss
+import test_second_moment
 import test_update
 import twins
 from conv_twins import normals
-from planted import ATTENTION, BATCH, GROUP_NORM, LOSS, UPDATE, WALK
+from planted import ATTENTION, BATCH, GROUP_NORM, LOSS, SECOND_MOMENT, UPDATE, WALK
 
 from tinyddpm.kernels.cuda import group_norm
 
@@ -51,6 +52,12 @@ def loss_is_right(device):
     return True
 
 
+def second_moment_is_right(device):
+    test_second_moment.test_times_and_weights_are_those_of_the_host(device, 1025, enough=True)
+    test_second_moment.test_losses_are_learnt_in_the_order_of_the_batch(device, 1)
+    return True
+
+
 def update_is_right(device):
     test_update.test_an_update_is_that_of_optim(device, 2, 3.0)
     return True
@@ -68,6 +75,7 @@ CHECKS = [
     (attention_is_right, ATTENTION),
     (batch_is_right, BATCH),
     (loss_is_right, LOSS),
+    (second_moment_is_right, SECOND_MOMENT),
     (update_is_right, UPDATE),
     (walk_is_right, WALK),
 ]

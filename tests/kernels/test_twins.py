@@ -103,8 +103,9 @@ def drawn(shape, seed, dtype):
 
 def forward(table, entry, inputs, options):
     inputs = list(inputs)
-    if "conv2d" in entry:
-        inputs[1] = table.prepare_conv2d(inputs[1])
+    if entry == "linear" or "conv2d" in entry:
+        prepare = table.prepare_linear if entry == "linear" else table.prepare_conv2d
+        inputs[1] = prepare(inputs[1])
     return getattr(table, entry)(*inputs, **options)
 
 
@@ -114,7 +115,8 @@ def backward(table, entry, dy, saved):
 
 
 def test_every_entry_has_a_case():
-    entries = {f.name for f in dataclasses.fields(Kernels)} - {"name", "prepare_conv2d"}
+    entries = {f.name for f in dataclasses.fields(Kernels)}
+    entries -= {"name", "prepare_linear", "prepare_conv2d"}
     assert entries == set(CASES) | {f"{entry}_backward" for entry in CASES}
 
 

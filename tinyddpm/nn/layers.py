@@ -29,13 +29,15 @@ class Linear:
         self, build: Builder, name: str, c_in: int, c_out: int, *, zero: bool = False
     ) -> None:
         bound = 0.0 if zero else c_in**-0.5
-        self.kernels = build.kernels
-        self.weight = build.parameters.add(Parameter(f"{name}.weight", (c_in, c_out), bound=bound))
+        self.kernels, prepare = build.kernels, build.kernels.prepare_linear
+        self.weight = build.parameters.add(
+            Parameter(f"{name}.weight", (c_in, c_out), bound=bound, prepare=prepare)
+        )
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Map (…, C_in) to (…, C_out)."""
-        return self.kernels.linear(x, self.weight.value, self.bias.value)
+        return self.kernels.linear(x, self.weight.prepared, self.bias.value)
 
     def backward(self, dy: Array, saved: Any) -> Array:
         """Return ``dx``."""

@@ -23,7 +23,7 @@ class Parameter:
 
     Attributes:
         fill: the initial value is ``fill`` plus a uniform draw from (−bound, bound).
-        prepared: the value in the form that the kernels want it (see ``Kernels.prepare_conv2d``).
+        prepared: the value in the form that the kernels want it (see ``ops.kernels``).
     """
 
     __slots__ = ("bound", "fill", "grad", "name", "prepare", "prepared", "shape", "value")

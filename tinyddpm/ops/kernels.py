@@ -5,9 +5,9 @@ the place of any of them. An entry has the meaning and the signature of the op i
 ``saved`` is each table's own affair, passed from an entry to its backward. A network is handed one
 table and calls it directly: there is no registry and no choice per call.
 
-``prepare_conv2d`` lets a table keep a convolution's weights in a form of its own (transformed,
-split, of another type). It is called once per optimiser step, and its result takes the place of the
-weight.
+``prepare_linear`` and ``prepare_conv2d`` let a table keep weights in a form of its own (turned,
+transformed, split, of another type). They are called once per optimiser step, and the result takes
+the place of the weight.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Kernels:
     """Forward and backward of every hot op; see the op of the same name for its meaning."""
 
     name: str
+    prepare_linear: Callable[[Array], Any]
     linear: Forward
     linear_backward: Backward
     prepare_conv2d: Callable[[Array], Any]
@@ -53,6 +54,7 @@ class Kernels:
 
 reference = Kernels(
     name="reference",
+    prepare_linear=lambda weight: weight,
     linear=linear,
     linear_backward=linear_backward,
     prepare_conv2d=lambda weight: weight,

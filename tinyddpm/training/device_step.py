@@ -4,9 +4,6 @@ Drawing the batch, forward, backward, clipping, Adam and EMA follow one another 
 whatever differs between two steps (the number of the step above all) lies in its memory. The host
 only launches; every now and then it reads what the last steps found. The numbers are those of
 ``training.step``, up to rounding, and so a run may go from one device to another.
-
-Times that are drawn by what was learnt of the losses ask the host within a step, and are not served
-(``served``).
 """
 
 from __future__ import annotations
@@ -19,11 +16,12 @@ import numpy as np
 from tinyddpm import optim, rng
 from tinyddpm.arrays import Array
 from tinyddpm.data.dataset import Dataset
-from tinyddpm.diffusion.timestep_sampling import UniformTimes
+from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler
 from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
 from tinyddpm.kernels.cuda.gradients import Gradients
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
 from tinyddpm.kernels.cuda.runtime import Runtime
+from tinyddpm.kernels.cuda.second_moment import SecondMoment
 from tinyddpm.kernels.cuda.update import Buffers, Recipe, Updates
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
@@ -33,17 +31,12 @@ from tinyddpm.training.device_tables import loss_table
 from tinyddpm.training.step import Floats, StepReport, by_quartile, check_finite
 
 
-def served(config: RunConfig) -> bool:
-    """Whether ``DeviceTrainer`` can train ``config``."""
-    return config.diffusion.times == "uniform"
-
-
 @final
 class DeviceTrainer:
     """The state of a run on a GPU, and its step; the counterpart of ``step.Trainer``.
 
     Args:
-        config: the run; ``served(config)`` must hold.
+        config: the run.
         dataset: the training set, which goes to the device as bytes.
         kernels: what computes the layers.
         runtime: the device.
@@ -53,7 +46,7 @@ class DeviceTrainer:
         ema: their moving average, flat.
         adam_m: Adam's first moment, flat.
         adam_v: Adam's second moment, flat.
-        times: what draws t; it learns nothing.
+        times: what draws t; it has learnt of the steps that were told.
     """
 
     def __init__(
@@ -67,8 +60,9 @@ class DeviceTrainer:
         runtime.upload(host, self.ema)
         self.adam_m, self.adam_v = runtime.zeros(host.shape), runtime.zeros(host.shape)
         self.network = UNet(config.network, kernels=kernels, values=value)
-        self.times = UniformTimes(config.diffusion.T)
-        self._batches = _batches(config, dataset, runtime)
+        self.times = config.diffusion.build_times()
+        self._learnt = _learnt(config, self.times, runtime)
+        self._batches = _batches(config, dataset, runtime, self._learnt)
         table = loss_table(config.diffusion, dataset.images[0].size)
         self._losses = Losses(runtime, table, config.batch)
         parameters = self.network.parameters
@@ -90,8 +84,7 @@ class DeviceTrainer:
                 updated.
         """
         if step != self._next:
-            self._updates.begin_at(step)
-            self._reported = step - 1
+            self._begin_at(step)
         self._provide_orders(step)
         if self._replay is None:
             self._replay = self._runtime.record(self._step)
@@ -100,6 +93,12 @@ class DeviceTrainer:
         self._next = step + 1
         if step - self._reported == ROWS:
             yield from self.flush()
+
+    def _begin_at(self, step: int) -> None:
+        self._updates.begin_at(step)
+        self._reported = step - 1
+        if self._learnt:
+            self._learnt.restore(self.times.state())
 
     def flush(self) -> Iterator[tuple[int, StepReport]]:
         """Wait for the device, and yield the reports of all steps that were not told yet.
@@ -119,7 +118,11 @@ class DeviceTrainer:
     def _step(self) -> None:
         """All of one step. It reads nothing of the host that changes."""
         parameters, state, batches = self.network.parameters, self._updates.state, self._batches
+        learnt, weights = self._learnt, None
         parameters.prepare()
+        if learnt:
+            learnt.draw(state)
+            weights = learnt.weights
         batches.draw(state)
         output, saved = self.network.forward(
             batches.xt,
@@ -128,9 +131,11 @@ class DeviceTrainer:
             masks=batches.masks(state),
             prepare=False,
         )
-        self.network.backward(self._losses.gradient(output, batches, state), saved)
+        self.network.backward(self._losses.gradient(output, batches, state, weights), saved)
         self._gradients.gather(parameters.grad)
         self._updates.apply(self._gradients.partial_squares)
+        if learnt:
+            learnt.learn(self._losses.rows, state)
 
     def _provide_orders(self, step: int) -> None:
         """Put the orders of the epochs that ``step`` takes images from on the device."""
@@ -141,19 +146,30 @@ class DeviceTrainer:
                 self._batches.take_order(epoch, order)
 
     def _report(self, step: int, losses: Floats, norm: float) -> StepReport:
-        """What ``step`` found; its times are drawn once more, on the host."""
+        """What ``step`` found; its times are drawn once more, on the host, which learns as well."""
         config = self.config
-        times, _ = self.times.draw(config.seed, step=step, samples=np.arange(config.batch))
-        loss = float(losses.mean())
+        times, weights = self.times.draw(config.seed, step=step, samples=np.arange(config.batch))
+        loss = float((weights * losses).mean())
         check_finite(step, loss, norm, times[~np.isfinite(losses)])
+        self.times.update(times, losses)
         lr = optim.learning_rate(step, config.lr, config.warmup, config.decay_from)
         return StepReport(loss, by_quartile(losses, times, config.diffusion.T), norm, lr)
 
 
-def _batches(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Batches:
+def _learnt(config: RunConfig, times: TimeSampler, runtime: Runtime) -> SecondMoment | None:
+    """What does on the device what ``times`` do here; uniform times are drawn with the noise."""
+    if not isinstance(times, SecondMomentTimes):
+        return None
+    return SecondMoment(runtime, times.history.shape, batch=config.batch, seed=config.seed)
+
+
+def _batches(
+    config: RunConfig, dataset: Dataset, runtime: Runtime, learnt: SecondMoment | None
+) -> Batches:
     schedule, labels = config.diffusion.build().schedule, None
     rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
     noise = Noise(*rates, config.diffusion.predict, flips=config.flips, seed=config.seed)
     if config.network.classes and dataset.labels is not None:
         labels = Labels(dataset.labels, config.network.classes, config.label_dropout)
-    return Batches(runtime, dataset.images, config.batch, noise, labels)
+    times = learnt.times if learnt else None
+    return Batches(runtime, dataset.images, config.batch, noise, labels, times)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import final
 
 import numpy as np
 
@@ -20,66 +20,97 @@ from tinyddpm.training.device_tables import chain_table
 AT_ONCE = 256  # images that go through the network together
 
 
-class Told(NamedTuple):
-    """What the network is told of the images' classes, and how much it is to mean."""
+@final
+class DeviceWalks:
+    """Walks of as many images each, by one step, which is recorded in the first of them.
 
-    labels: IntArray  # (N,) host
-    null_label: int
-    guidance: float
+    They are those of ``chain.sample_steps``, or with an ``eta`` of ``chain.ddim_steps``: the noise
+    is the same, and the model is that of ``guided_model`` where the network knows classes.
 
-
-def device_walk(
-    network: UNet,
-    chain: GaussianDiffusion,
-    runtime: Runtime,
-    shape: tuple[int, int, int, int],
-    *,
-    eta: float | None,
-    seed: int,
-    stream: Stream,
-    told: Told | None = None,
-    x_T: Array | None = None,
-) -> Iterator[SampleStep]:
-    """Walk as ``chain.sample_steps`` does, or with an ``eta`` as ``chain.ddim_steps``.
-
-    The noise is the same, and the model is that of ``guided_model`` where there are labels. The way
-    begins at ``x_T``, a host array, if it is given.
+    Args:
+        network: its weights must stay as they are.
+        chain: respaced, it is walked in fewer steps.
+        runtime: the device.
+        shape: (N, H, W, C) of the images of a walk.
+        eta: of DDIM; None: ancestral sampling.
+        guidance: w of classifier-free guidance.
+        seed: of the noise.
+        stream: of the random numbers.
     """
-    images = Denoising(runtime, chain_table(chain, eta), shape, seed=seed, stream=stream)
-    model = _Model(network, runtime, told)
 
-    def step() -> None:
+    def __init__(
+        self,
+        network: UNet,
+        chain: GaussianDiffusion,
+        runtime: Runtime,
+        shape: tuple[int, int, int, int],
+        *,
+        eta: float | None = None,
+        guidance: float = 0.0,
+        seed: int = 0,
+        stream: Stream = "sample",
+    ) -> None:
+        self._runtime, self._T, self._n = runtime, chain.schedule.T, shape[0]
+        self._images = Denoising(runtime, chain_table(chain, eta), shape, seed=seed, stream=stream)
+        self._model = _Model(network, runtime, shape[0], guidance)
+        self._replay: Callable[[], None] | None = None
+
+    def walk(
+        self, first_sample: int = 0, labels: IntArray | None = None, x_T: Array | None = None
+    ) -> Iterator[SampleStep]:
+        """Walk with the images from number ``first_sample`` on, or from ``x_T`` (N, H, W, C).
+
+        One walk must end, or be given up, before another begins. ``labels`` (N,) are for a network
+        with classes; without them it is asked for none. Both arrays are the host's.
+
+        Raises:
+            ValueError: there are no such classes.
+            DeviceError: the device's memory is full.
+        """
+        images = self._images
+        self._model.ask_for(labels)
+        images.begin(x_T, first_sample)
+        for t in range(self._T, 0, -1):
+            if self._replay is None:
+                self._replay = self._runtime.record(self._step)
+            else:
+                self._replay()
+            yield SampleStep(t, images.x.copy(), images.x0_hat.copy())  # they are written over
+
+    def _step(self) -> None:
+        """All of one step. It reads nothing of the host that changes."""
+        images = self._images
         images.next_time()
-        for first in range(0, shape[0], AT_ONCE):
-            part = slice(first, min(first + AT_ONCE, shape[0]))
-            images.update(model(images.x[part], images.times[part], part), first)
-
-    images.begin(x_T)
-    replay: Callable[[], None] | None = None
-    for t in range(chain.schedule.T, 0, -1):
-        if replay is None:
-            replay = runtime.record(step)
-        else:
-            replay()
-        yield SampleStep(t, images.x.copy(), images.x0_hat.copy())  # they are written over
+        for first in range(0, self._n, AT_ONCE):
+            part = slice(first, min(first + AT_ONCE, self._n))
+            images.update(self._model(images.x[part], images.times[part], part), first)
 
 
 class _Model:
-    """The network at x_t, with the labels of a part of the images, which lie on the device."""
+    """The network at x_t, with the labels of a part of the n images, which lie on the device."""
 
-    def __init__(self, network: UNet, runtime: Runtime, told: Told | None) -> None:
-        self._network, self._told = network, told
+    def __init__(self, network: UNet, runtime: Runtime, n: int, guidance: float) -> None:
+        self._network, self._runtime, self._guidance = network, runtime, guidance
         network.parameters.prepare()
-        if told:
-            self._labels = runtime.constant(told.labels.astype(np.int32))
-            self._null = runtime.constant(np.full(len(told.labels), told.null_label, np.int32))
+        self._weights = [p.prepared for p in network.parameters]  # a recorded step reads them
+        self._labels: Array | None = None
+        self._nobody = np.full(n, network.config.classes, np.int32)  # the null label
+        if network.config.classes:
+            self._labels, self._null = (runtime.constant(self._nobody) for _ in range(2))
+
+    def ask_for(self, labels: IntArray | None) -> None:
+        """Show ``labels`` (N,) to the network from now on, null labels without them."""
+        if self._labels is None:
+            return
+        labels, classes = self._nobody if labels is None else labels, self._network.config.classes
+        if labels.min() < 0 or labels.max() > classes:  # on the device nobody would notice
+            raise ValueError(f"labels must lie in 0 … {classes}: got {labels}")
+        self._runtime.upload(labels, self._labels)
 
     def __call__(self, x: Array, times: Array, part: slice) -> Array:
         """Return the output for ``x``, the images of ``part``, guided if asked for."""
-        if not self._told:
-            return self._network.forward(x, times, prepare=False)[0]
-        if not self._told.guidance:
-            labels = self._labels[part]
+        if self._labels is None or not self._guidance:
+            labels = None if self._labels is None else self._labels[part]
             return self._network.forward(x, times, labels=labels, prepare=False)[0]
         xp, n, c = xp_of(x), len(x), x.shape[-1]
         both, _ = self._network.forward(
@@ -88,6 +119,6 @@ class _Model:
             labels=xp.concatenate([self._labels[part], self._null[part]]),
             prepare=False,
         )
-        guided = guide(both[:n, ..., :c], both[n:, ..., :c], self._told.guidance)
+        guided = guide(both[:n, ..., :c], both[n:, ..., :c], self._guidance)
         output: Array = xp.concatenate([guided, both[:n, ..., c:]], axis=-1)
         return output

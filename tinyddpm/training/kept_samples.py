@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -16,10 +16,9 @@ import tinyddpm
 from tinyddpm.arrays import IntArray, to_host
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.data.pixels import to_bytes
-from tinyddpm.diffusion.guidance import guided_model
-from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
+from tinyddpm.diffusion.sampling import SampleStep, last_image
 from tinyddpm.evaluation.chunks import CHUNK, ChunkFolder
-from tinyddpm.training.model import Denoiser, TrainedModel
+from tinyddpm.training.model import TrainedModel, Walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +80,27 @@ class KeptSamples:
         Raises:
             StorageError: the folder cannot be written to.
         """
-        with self._trained.denoiser(self._threads) as denoiser:
+        with self._walks() as walk:
 
             def generate(first: int) -> ByteArray:
-                walk = _walk(self._trained, denoiser, self._sampling, self._labels, first)
-                return to_bytes(to_host(last_image(walk, lambda _: progress())))
+                steps = _walk(self._trained, walk, self._labels, first)
+                return to_bytes(to_host(last_image(steps, lambda _: progress())))
 
             return self._folder.collect(count, generate)
 
     def seconds_a_call(self) -> float:
         """Time one step of a chunk, the second of a walk: the first is slow."""
-        with self._trained.denoiser(self._threads) as denoiser:
-            steps = _walk(self._trained, denoiser, self._sampling, self._labels, 0)
-            next(steps)
+        with self._walks() as walk:
+            steps = _walk(self._trained, walk, self._labels, 0)
+            to_host(next(steps).x)  # a GPU is waited for
             begun = time.perf_counter()
-            next(steps)
+            to_host(next(steps).x)
             return time.perf_counter() - begun
+
+    def _walks(self) -> AbstractContextManager[Walk]:
+        """What walks to CHUNK images."""
+        steps, eta, seed = self._sampling.steps, self._sampling.eta, self._sampling.seed
+        return self._trained.walks(CHUNK, steps=steps, eta=eta, seed=seed, threads=self._threads)
 
 
 def _folder(
@@ -119,25 +123,10 @@ def _folder(
     return ChunkFolder(root, name, settings, trained.image_shape)
 
 
-def _walk(
-    trained: TrainedModel, denoiser: Denoiser, sampling: Sampling, labels: IntArray, first: int
-) -> Iterator[SampleStep]:
+def _walk(trained: TrainedModel, walk: Walk, labels: IntArray, first: int) -> Iterator[SampleStep]:
     """Walk from noise to the CHUNK images from number ``first`` on."""
-    chain = trained.diffusion.respace(sampling.steps)
-    model: Model = denoiser
-    classes = trained.config.network.classes
-    if classes:
-        asked = labels[(first + np.arange(CHUNK)) % len(labels)]
-        model = guided_model(denoiser, asked, null_label=classes, weight=0.0)
-    eta = sampling.eta
-    steps_of = chain.sample_steps if eta is None else partial(chain.ddim_steps, eta=eta)
-    return steps_of(
-        model,
-        (CHUNK, *trained.image_shape),
-        seed=sampling.seed,
-        first_sample=first,
-        device=trained.device,
-    )
+    asked = labels[(first + np.arange(CHUNK)) % len(labels)]
+    return walk(first, asked if trained.config.network.classes else None)
 
 
 def _sha256(array: IntArray) -> str:

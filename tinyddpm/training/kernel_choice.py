@@ -20,7 +20,14 @@ def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
     return cpu
 
 
-@cache
 def cuda_runtime() -> CupyRuntime:
-    """Return the one runtime of this process: all its work goes to one stream."""
+    """Return the one runtime of this process, for the calling thread to use."""
+    runtime = the_runtime()
+    runtime.use()
+    return runtime
+
+
+@cache
+def the_runtime() -> CupyRuntime:
+    """All work of this process goes to one stream."""
     return CupyRuntime()

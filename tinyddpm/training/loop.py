@@ -14,7 +14,7 @@ from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.parallel import Workers
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig, differing_keys
-from tinyddpm.training.device_step import DeviceTrainer, served
+from tinyddpm.training.device_step import DeviceTrainer
 from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.model import TrainedModel, check_parameters
 from tinyddpm.training.run_directory import RunDirectory
@@ -107,11 +107,11 @@ def train(
 def trainer_for(
     config: RunConfig, dataset: Dataset, workers: Workers, execution: Execution
 ) -> Trainer | DeviceTrainer:
-    """What does the steps: on a GPU recorded ones, for the runs that can be recorded."""
+    """What does the steps: on a GPU recorded ones."""
     kernels = kernels_for(execution.device, execution.precision)
-    if execution.device == "cuda" and served(config):
+    if execution.device == "cuda":
         return DeviceTrainer(config, dataset, kernels, cuda_runtime())
-    return Trainer(config, dataset, workers, kernels, execution.device)
+    return Trainer(config, dataset, workers, kernels)
 
 
 class _Journal:

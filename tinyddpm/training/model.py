@@ -25,11 +25,13 @@ from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
-from tinyddpm.training.device_walk import AT_ONCE, Told, device_walk
+from tinyddpm.training.device_walk import AT_ONCE, DeviceWalks
 from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
+# walk(first_sample, labels): the images from this number on, of classes (n,) where there are some.
+Walk = Callable[[int, IntArray | None], Iterator[SampleStep]]
 
 _FOREIGN = "the checkpoint's parameters are not those of the network that its config describes"
 _OTHER_CHECKPOINT = "a checkpoint that this program wrote as a whole"
@@ -175,17 +177,41 @@ class TrainedModel:
 
         t counts the steps of this walk, from ``steps`` down to 1; the arguments are ``sample``'s.
         """
-        chain, shape = self._chain(steps), (n, *self.image_shape)
-        steps_of = chain.sample_steps if eta is None else partial(chain.ddim_steps, eta=eta)
         labels = self._labels(n, labels, guidance)
+        with self.walks(
+            n, steps=steps, eta=eta, guidance=guidance, seed=seed, stream=stream, threads=threads
+        ) as walk:
+            yield from walk(0, labels)
+
+    @contextmanager
+    def walks(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        eta: float | None = None,
+        guidance: float = 0.0,
+        seed: int = 0,
+        stream: Stream = "sample",
+        threads: int = 0,
+    ) -> Iterator[Walk]:
+        """Yield what walks as ``walk`` does, with ``n`` other images each time.
+
+        One walk must end before another begins. What they need is made once.
+        """
+        chain, shape = self._chain(steps), (n, *self.image_shape)
         if self.device == "cuda":
-            walk = partial(device_walk, self.network, chain, cuda_runtime(), shape)
-            told = self._told(labels, guidance)
-            yield from walk(eta=eta, seed=seed, stream=stream, told=told)
+            device_walks = partial(DeviceWalks, self.network, chain, cuda_runtime(), shape)
+            yield device_walks(eta=eta, guidance=guidance, seed=seed, stream=stream).walk
             return
+        steps_of = chain.sample_steps if eta is None else partial(chain.ddim_steps, eta=eta)
         with self.denoiser(threads) as denoiser:
-            model = self._of_classes(denoiser, labels, guidance)
-            yield from steps_of(model, shape, seed=seed, stream=stream)
+
+            def walk(first_sample: int, labels: IntArray | None) -> Iterator[SampleStep]:
+                model = self._of_classes(denoiser, labels, guidance)
+                return steps_of(model, shape, seed=seed, stream=stream, first_sample=first_sample)
+
+            yield walk
 
     def decode(
         self,
@@ -204,9 +230,8 @@ class TrainedModel:
         chain, labels = self._chain(steps), self._labels(len(x_T), labels, guidance)
         if self.device == "cuda":
             shape = (len(x_T), *self.image_shape)
-            walk = partial(device_walk, self.network, chain, cuda_runtime(), shape)
-            told = self._told(labels, guidance)
-            yield from walk(eta=0.0, seed=0, stream="sample", told=told, x_T=x_T)
+            device_walks = partial(DeviceWalks, self.network, chain, cuda_runtime(), shape)
+            yield from device_walks(eta=0.0, guidance=guidance).walk(0, labels, x_T)
             return
         with self.denoiser(threads) as denoiser:
             model = self._of_classes(denoiser, labels, guidance)
@@ -231,10 +256,6 @@ class TrainedModel:
             return denoiser
         null_label = self.config.network.classes
         return guided_model(denoiser, labels, null_label=null_label, weight=guidance)
-
-    def _told(self, labels: IntArray | None, guidance: float) -> Told | None:
-        """The same for the model on a GPU."""
-        return None if labels is None else Told(labels, self.config.network.classes, guidance)
 
 
 def load(

@@ -20,6 +20,7 @@ from tinyddpm.ops.silu import silu, silu_backward
 
 cpu = Kernels(
     name="cpu",
+    prepare_linear=lambda weight: weight,
     linear=linear,
     linear_backward=linear_backward,
     prepare_conv2d=PreparedWeight,

@@ -5,7 +5,8 @@
 //           (a score times √(1 − ᾱ_t) is −ε)
 //
 // A thread makes four neighbouring elements of one image from one Philox block. `step` counts from
-// 1 and lies on the device, for a captured graph has its arguments fixed.
+// 1 and lies on the device, for a captured graph has its arguments fixed. `times` are drawn uniformly
+// here, unless they are given.
 #include "philox.cuh"
 
 // The image at a place of the batch. `orders` has the order of an epoch in row epoch modulo `rows`.
@@ -18,13 +19,13 @@ __device__ __forceinline__ int picked(const int* orders, unsigned step, int plac
 extern "C" __global__ void __launch_bounds__(256)
 noised_batch(const unsigned char* images, const int* orders, const unsigned* step,
              const float* signal, const float* noise, float* x0, float* xt, float* target,
-             int* times, int count, int rows, int batch, int pixels, int width, int channels, int T,
-             unsigned seed) {
+             int* times, int given, int count, int rows, int batch, int pixels, int width,
+             int channels, int T, unsigned seed) {
   int block = blockIdx.y * 256 + threadIdx.x, place = blockIdx.x, size = pixels * channels;
   if (4 * block >= size) return;
   unsigned drawn = philox(0, place, *step, 0, seed, STREAM_T).x;
-  int t = (int)(((unsigned long long)drawn * T >> 32) + 1);
-  if (block == 0) times[place] = t;
+  int t = given ? times[place] : (int)(((unsigned long long)drawn * T >> 32) + 1);
+  if (!given && block == 0) times[place] = t;
   bool mirrored = FLIPS && philox(0, place, *step, 0, seed, STREAM_FLIP).x >> 31;
   long long index = picked(orders, *step, place, batch, count, rows);
   const unsigned char* image = images + index * size;

@@ -58,6 +58,7 @@ class Batches:
         batch: images per step.
         noise: what is done to them.
         labels: of the images, for a network with classes.
+        times: (batch,) int32 on the device, where they are drawn by others; else uniformly.
 
     Attributes:
         x0: (batch, H, W, C) the images of the batch.
@@ -74,6 +75,7 @@ class Batches:
         batch: int,
         noise: Noise,
         labels: Labels | None = None,
+        times: Array | None = None,
     ) -> None:
         self._runtime, self._noise, self._labels = runtime, noise, labels
         self._defines = batch_defines(noise.predict, flips=noise.flips)
@@ -86,7 +88,8 @@ class Batches:
         runtime.upload(np.stack([noise.signal, noise.noise]), self._rates)
         shape = (batch, *images.shape[1:])
         self.x0, self.xt, self.target = (runtime.empty(shape) for _ in range(3))
-        self.times = runtime.empty((batch,), np.int32)
+        self._given = times is not None
+        self.times = runtime.empty((batch,), np.int32) if times is None else times
         self.told = runtime.empty((batch,), np.int32) if labels else None
         if labels:
             self._all_labels = runtime.empty(labels.labels.shape, np.uint8)
@@ -108,7 +111,7 @@ class Batches:
         batch, seed, T = len(self.xt), self._noise.seed, self._rates.shape[1] - 1
         order = n, len(self._epochs), batch
         grid = (batch, blocks(height * width * channels, 4 * _THREADS))
-        drawn = self.x0, self.xt, self.target, self.times
+        drawn = self.x0, self.xt, self.target, self.times, int(self._given)
         arrays = self._images, self._orders, state, *self._rates, *drawn
         self._launch(
             "noised_batch", grid, (*arrays, *order, height * width, width, channels, T, seed)

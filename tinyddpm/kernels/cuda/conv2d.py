@@ -13,32 +13,12 @@ made. Forward and backward change places:
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
+from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
-
-
-@final
-class PreparedWeight:
-    """A convolution's weight, and the forms of it that are made when first asked for and kept."""
-
-    def __init__(self, weight: Array, operands: Operands) -> None:
-        self._weight, self._operands = weight, operands
-        self.kernel: tuple[int, int] = weight.shape[:2]
-
-    @cached_property
-    def plain(self) -> Weights:
-        """For a convolution."""
-        return self._operands.weights(self._weight)
-
-    @cached_property
-    def folded(self) -> Weights:
-        """For doubling and convolution in one."""
-        return self._operands.doubling_weights(self._weight)
 
 
 class Conv2dSaved(NamedTuple):

@@ -10,8 +10,9 @@ once, and a launch that comes earlier in the graph must not work in their memory
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, final
 
 import numpy as np
@@ -30,20 +31,25 @@ from tinyddpm.kernels.cuda.source import Defines, signatures, source
 
 _SHARED_WITHOUT_ASKING = 48 * 1024
 _NULL = np.uint64(0)
+_AHEAD = 8  # launches of a graph that may wait for the GPU: enough to keep it busy
 
 
 @final
 class CupyRuntime:
-    """A ``Runtime`` on the current CUDA device; its stream becomes the thread's current one."""
+    """A ``Runtime`` on the current CUDA device, for one thread at a time (``use``)."""
 
     def __init__(self) -> None:
         import cupy  # noqa: PLC0415  an optional extra
 
         self._cupy = cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._stream.use()
         self._constants: list[tuple[Array, Array]] | None = None  # of the present recording
-        self._modules: dict[Any, tuple[Any, dict[str, Any]]] = {}
+        self._functions: dict[Any, dict[str, Function]] = {}  # by file and defines, and by name
+        self.use()
+
+    def use(self) -> None:
+        """Make the calling thread launch on the stream of this runtime, whatever it launches."""
+        self._stream.use()
 
     def function(self, file: str, name: str, defines: Defines | None = None) -> Function:
         """Return kernel ``name`` of ``file``, compiled once for these ``defines``.
@@ -53,16 +59,21 @@ class CupyRuntime:
         """
         defines = defines or {}
         build = (file, tuple(sorted(defines.items())))
-        if build not in self._modules:
+        if build not in self._functions:
             text = source(file, defines)
-            self._modules[build] = self._compiled(file, text), signatures(text, defines)
-        module, parameters = self._modules[build]
-        return Function(name, parameters[name], module.get_function(name))
+            module = self._compiled(file, text)
+            self._functions[build] = {
+                kernel: Function(kernel, parameters, module.get_function(kernel))
+                for kernel, parameters in signatures(text, defines).items()
+            }
+        return self._functions[build][name]
 
     def _compiled(self, file: str, text: str) -> Any:
         failures = (self._cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError)
+        # CuPy writes the text to a file in the locale's encoding, which may not know all comments.
+        code = text.encode("ascii", "replace").decode()
         try:
-            module = self._cupy.RawModule(code=text)
+            module = self._cupy.RawModule(code=code)
             module.compile()
         except failures as error:
             raise DeviceError(
@@ -90,13 +101,23 @@ class CupyRuntime:
         function.handle(grid, block, values, shared_mem=shared_bytes)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-        """Return an array of the GPU, its values undefined."""
-        array: Array = self._cupy.empty(shape, dtype)
+        """Return an array of the GPU, its values undefined.
+
+        Raises:
+            DeviceError: the GPU's memory is full.
+        """
+        with _told_if_full():
+            array: Array = self._cupy.empty(shape, dtype)
         return array
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-        """Return an array of zeros of the GPU."""
-        array: Array = self._cupy.zeros(shape, dtype)
+        """Return an array of zeros of the GPU.
+
+        Raises:
+            DeviceError: the GPU's memory is full.
+        """
+        with _told_if_full():
+            array: Array = self._cupy.zeros(shape, dtype)
         return array
 
     def constant(self, host: Array) -> Array:
@@ -125,22 +146,42 @@ class CupyRuntime:
         return host
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Do ``work`` once, and return the launch of the CUDA graph that does the same again."""
-        pool = self._cupy.cuda.MemoryPool()
-        with self._cupy.cuda.using_allocator(pool.malloc):
-            work()
-            self._stream.synchronize()
-            graph, constants = self._capture(work)
+        """Do ``work`` once, and return the launch of the CUDA graph that does the same again.
+
+        Raises:
+            DeviceError: the GPU's memory is full.
+        """
+        pool = self._cupy.cuda.MemoryPool(self._allocate)
+        with _told_if_full():
+            with self._cupy.cuda.using_allocator(pool.malloc):
+                work()
+                self._stream.synchronize()
+                graph, constants = self._capture(work)
+            graph.upload(self._stream)
         for host, array in constants:
             self.upload(host, array)
-        graph.upload(self._stream)
         return _Replay(graph, (pool, constants), self._stream)
+
+    def _allocate(self, size: int) -> Any:
+        """Memory for the pool of a recording.
+
+        A pool that gets no more gives back what is free in it, and asks again. That must not be
+        while a graph is written down, whose launches work there; before, the default pool follows.
+        """
+        cuda = self._cupy.cuda
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            if self._constants is not None:
+                raise MemoryError(str(error)) from error
+            self._cupy.get_default_memory_pool().free_all_blocks()
+            raise
 
     def _capture(self, work: Callable[[], None]) -> tuple[Any, list[tuple[Array, Array]]]:
         """The graph of ``work``, and the constants that it reads."""
         constants = self._constants = []
-        self._stream.begin_capture()
         try:
+            self._stream.begin_capture()
             work()
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell
@@ -151,12 +192,32 @@ class CupyRuntime:
         return self._stream.end_capture(), constants
 
 
+@contextmanager
+def _told_if_full() -> Iterator[None]:
+    """Tell the user what to do when CuPy's pool, CUDA or its driver says "out of memory"."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        raise DeviceError(
+            "the memory of the GPU is too small for this",
+            cause=str(error),
+            remedy="a smaller --batch or --n, or --device cpu",
+        ) from error
+
+
 @final
 class _Replay:
     """A graph and the memory it works in."""
 
     def __init__(self, graph: Any, memory: Any, stream: Any) -> None:
         self._graph, self._memory, self._stream = graph, memory, stream
+        self._ends: deque[Any] = deque()  # events: of the launches that may be under way
 
     def __call__(self) -> None:
+        """Launch it, not too far ahead of the GPU: who counts launches counts work that is done."""
         self._graph.launch(self._stream)
+        self._ends.append(self._stream.record())
+        if len(self._ends) > _AHEAD:
+            self._ends.popleft().synchronize()

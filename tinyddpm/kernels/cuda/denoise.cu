@@ -5,40 +5,49 @@
 //   σ       = c[4], or exp(½ (f c[6] + (1 − f) c[5])) if LEARNED, f = (v + 1)/2
 //
 // with a row c of `table` (T + 1, 7) for each t. The network's output has OUTPUTS channels for each
-// of the image's: the prediction, then v. t lies on the device, so that one captured graph does
-// every step.
+// of the image's: the prediction, then v. What one captured graph does for every step of every walk
+// is told by the device:
+//
+//   state[0]  t
+//   state[1]  the number of the first image, for its noise
 #include "philox.cuh"
+
+// Into [-1, 1]; what is not a number stays none.
+__device__ __forceinline__ float clipped(float x) {
+  return x < -1.0f ? -1.0f : x > 1.0f ? 1.0f : x;
+}
 
 // t ← t − 1, and the times that the network is given. One block.
 extern "C" __global__ void __launch_bounds__(256)
-next_time(int* t, const float* timesteps, float* times, int n) {
-  int now = *t - 1;
+next_time(int* state, const float* timesteps, float* times, int n) {
+  int now = state[0] - 1;
   __syncthreads();
-  if (threadIdx.x == 0) *t = now;
+  if (threadIdx.x == 0) state[0] = now;
   for (int i = threadIdx.x; i < n; i += 256) times[i] = timesteps[now];
 }
 
 // x_T: step 0 of the stream.
 extern "C" __global__ void __launch_bounds__(256)
-first_noise(float* x, int size, unsigned seed, unsigned stream) {
+first_noise(float* x, const int* state, int size, unsigned seed, unsigned stream) {
   int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x;
   if (4 * block >= size) return;
-  float4 four = normals(philox(block, image, 0, 0, seed, stream));
+  float4 four = normals(philox(block, state[1] + image, 0, 0, seed, stream));
   float z[4] = {four.x, four.y, four.z, four.w};
   for (int k = 0; k < 4; k++)
     if (4 * block + k < size) x[(long long)image * size + 4 * block + k] = z[k];
 }
 
-// x, x0_hat and output are those of the images from number `first` on.
+// x, x0_hat and output are those of the batch's images from `first` on.
 extern "C" __global__ void __launch_bounds__(256)
-denoise(float* x, float* x0_hat, const float* output, const float* table, const int* t, int pixels,
-        int channels, int first, unsigned seed, unsigned stream) {
+denoise(float* x, float* x0_hat, const float* output, const float* table, const int* state,
+        int pixels, int channels, int first, unsigned seed, unsigned stream) {
   int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x, size = pixels * channels;
   if (4 * block >= size) return;
-  const float* c = table + *t * 7;
+  int t = state[0];
+  const float* c = table + t * 7;
   float4 four = make_float4(0, 0, 0, 0);
-  if (*t > 1 && (LEARNED || c[4] != 0))
-    four = normals(philox(block, first + image, *t, 0, seed, stream));
+  if (t > 1 && (LEARNED || c[4] != 0))
+    four = normals(philox(block, state[1] + first + image, t, 0, seed, stream));
   float z[4] = {four.x, four.y, four.z, four.w};
   for (int k = 0; k < 4; k++) {
     int i = 4 * block + k;
@@ -50,7 +59,7 @@ denoise(float* x, float* x0_hat, const float* output, const float* table, const 
       float f = 0.5f * (output[from + channels] + 1.0f);
       sigma = expf(0.5f * (f * c[6] + (1.0f - f) * c[5]));
     }
-    float foreseen = fminf(fmaxf(c[0] * x[at] + c[1] * output[from], -1.0f), 1.0f);
+    float foreseen = clipped(c[0] * x[at] + c[1] * output[from]);
     x0_hat[at] = foreseen;
     x[at] = c[2] * foreseen + c[3] * x[at] + sigma * z[k];
   }

@@ -67,33 +67,36 @@ class Denoising:
         self._draw = seed, STREAMS[stream]
         self.x, self.x0_hat = runtime.empty(shape), runtime.empty(shape)
         self.times = runtime.empty(shape[:1])
-        self._t = runtime.empty((1,), np.int32)
+        self._state = runtime.empty((2,), np.int32)  # t, and the number of the first image
         self._coefficients, self._times = (
             runtime.empty(a.shape) for a in (table.coefficients, table.times)
         )
         runtime.upload(table.coefficients, self._coefficients)
         runtime.upload(table.times, self._times)
 
-    def begin(self, x_T: Array | None = None) -> None:
-        """Go to the chain's end, T, with ``x`` noise, or ``x_T`` (N, H, W, C) of the host."""
-        self._runtime.upload(np.array([len(self._table.times)], np.int32), self._t)
+    def begin(self, x_T: Array | None = None, first_sample: int = 0) -> None:
+        """Go to the chain's end, T, with ``x`` noise, or ``x_T`` (N, H, W, C) of the host.
+
+        The noise is that of the images from number ``first_sample`` on.
+        """
+        self._runtime.upload(np.array([len(self._table.times), first_sample]), self._state)
         if x_T is not None:
             self._runtime.upload(x_T, self.x)
             return
         n, size = len(self.x), math.prod(self.x.shape[1:])
-        args = self.x, size, *self._draw
+        args = self.x, self._state, size, *self._draw
         self._launch("first_noise", (n, blocks(size, 4 * _THREADS)), args)
 
     def next_time(self) -> None:
         """t ← t − 1, from T + 1 at first, and fill ``times``."""
-        self._launch("next_time", (1,), (self._t, self._times, self.times, len(self.x)))
+        self._launch("next_time", (1,), (self._state, self._times, self.times, len(self.x)))
 
     def update(self, output: Array, first: int) -> None:
         """Take the images from ``first`` on, as many as ``output`` has, to t − 1."""
         n, (height, width, channels) = len(output), self.x.shape[1:]
         grid = (n, blocks(height * width * channels, 4 * _THREADS))
         images = self.x[first : first + n], self.x0_hat[first : first + n]
-        tables = self._coefficients, self._t
+        tables = self._coefficients, self._state
         numbers = height * width, channels, first, *self._draw
         self._launch("denoise", grid, (*images, output, *tables, *numbers))
 

@@ -180,7 +180,8 @@ group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
   Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
   for (int g = threadIdx.x; g < groups; g += THREADS) {
     float2 mean = over_slabs(partial, g, groups, s);
-    float var = fmaxf(mean.y - mean.x * mean.x, 0.0f);
+    float var = mean.y - mean.x * mean.x;
+    if (var < 0.0f) var = 0.0f; // by rounding; but what has overflowed must not look like a number
     mine[2 * g] = mean.x, mine[2 * g + 1] = rsqrtf(var + norm_eps);
   }
   __syncthreads();

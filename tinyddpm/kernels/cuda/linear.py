@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.operands import Operand, Operands, Weights
+from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
 
 class LinearSaved(NamedTuple):
-    """The input and the weight as operands."""
+    """The input as an operand, and the weight."""
 
     x: Operand  # (1, 1, rows, C_in)
-    weight: Weights
+    weight: PreparedWeight
 
 
 @final
@@ -25,19 +25,22 @@ class Linears:
         self._operands = Operands(runtime, precision)
         self._products = Products(runtime, precision)
 
-    def forward(self, x: Array, weight: Array, bias: Array) -> tuple[Array, LinearSaved]:
+    def prepare(self, weight: Array) -> PreparedWeight:
+        """Take a weight (C_in, C_out) whose values stay as they are for a while."""
+        return PreparedWeight(weight[None, None], self._operands)
+
+    def forward(self, x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, LinearSaved]:
         """Map ``x`` (…, C_in) to (…, C_out)."""
         operand = self._operands.image(x.reshape(1, 1, -1, x.shape[-1]))
-        weights = self._operands.weights(weight[None, None])
-        y = self._products.convolve(operand, weights.by_out, _row(operand), bias)
-        return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weights)
+        y = self._products.convolve(operand, weight.plain.by_out, _row(operand), bias)
+        return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weight)
 
     def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(dy.reshape(1, 1, -1, dy.shape[-1]))
         geometry = _row(operand)
-        dx = self._products.convolve(operand, weight.by_in, geometry)
+        dx = self._products.convolve(operand, weight.plain.by_in, geometry)
         dweight = self._products.weight_gradient(x, operand, geometry)
         return dx.reshape(*dy.shape[:-1], -1), dweight[0, 0], dbias
 

@@ -53,15 +53,17 @@ __device__ __forceinline__ Term decoder(float x0, float mean, float log_variance
           (float)(0.5 * density * (near - far * exp(log_decay)))};
 }
 
-// losses: of the images of step state[0], in row state[0] mod ROWS; doutput: of their mean.
+// losses: of the images of step state[0], in row state[0] mod ROWS; doutput: of their mean, each
+// times its weight where there are weights.
 extern "C" __global__ void __launch_bounds__(256)
 image_losses(const float* output, const float* target, const float* x0, const float* xt,
-             const int* times, const float* table, const unsigned* state, float* losses,
-             float* doutput, int pixels, int channels, float per_nat) {
+             const int* times, const float* weights, const float* table, const unsigned* state,
+             float* losses, float* doutput, int pixels, int channels, float per_nat) {
   __shared__ float partial[8];
   int image = blockIdx.x, batch = gridDim.x, size = pixels * channels, t = times[image];
   const float* c = table + 7 * t;
   float scale = SCORE ? c[6] : 1.0f, squares = 0, nats = 0;
+  float share = (weights ? weights[image] : 1.0f) / batch;
   for (int i = threadIdx.x; i < size; i += 256) {
     long long at = (long long)image * size + i;
     long long from = ((long long)image * pixels + i / channels) * OUTPUTS * channels + i % channels;
@@ -80,9 +82,9 @@ image_losses(const float* output, const float* target, const float* x0, const fl
       nats += term.nats;
       if (OBJECTIVE == 2) dprediction = per_nat * c[1] * term.dx0_hat;
       if (OUTPUTS == 2)
-        doutput[from + channels] = per_nat * 0.5f * (c[5] - c[4]) * term.dlog_variance / batch;
+        doutput[from + channels] = share * per_nat * 0.5f * (c[5] - c[4]) * term.dlog_variance;
     }
-    doutput[from] = dprediction / batch;
+    doutput[from] = share * dprediction;
   }
   float loss = block_sum<256>(squares / size + per_nat * nats, partial);
   if (threadIdx.x == 0) losses[(long long)(state[0] % ROWS) * batch + image] = loss;

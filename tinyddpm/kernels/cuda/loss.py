@@ -53,10 +53,15 @@ class Losses:
         runtime.upload(table.coefficients, self._coefficients)
         self.rows = runtime.zeros((ROWS, batch))
 
-    def gradient(self, output: Array, batches: Batches, state: Array) -> Array:
-        """Note the loss of each image of step ``state[0]``; return ``doutput`` of their mean."""
+    def gradient(
+        self, output: Array, batches: Batches, state: Array, weights: Array | None = None
+    ) -> Array:
+        """Note the loss of each image of step ``state[0]``; return ``doutput`` of their mean.
+
+        Of the mean of their losses times ``weights`` (batch,), where they are given.
+        """
         doutput = self._runtime.empty(output.shape)
-        drawn = batches.target, batches.x0, batches.xt, batches.times
+        drawn = batches.target, batches.x0, batches.xt, batches.times, weights
         arrays = output, *drawn, self._coefficients, state, self.rows, doutput
         n, *size, channels = batches.xt.shape
         numbers = math.prod(size), channels, self._table.per_nat

@@ -9,6 +9,7 @@ the operand, in bf16 half the bytes of the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, final
 
 import numpy as np
@@ -133,6 +134,25 @@ class Operands:
     def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
         function = self._runtime.function("operands.cu", name, self._format.defines)
         self._runtime.launch(function, grid, block, args)
+
+
+@final
+class PreparedWeight:
+    """A weight (kh, kw, C_in, C_out), and its operands, made when first asked for and kept."""
+
+    def __init__(self, weight: Array, operands: Operands) -> None:
+        self._weight, self._operands = weight, operands
+        self.kernel: tuple[int, int] = weight.shape[:2]
+
+    @cached_property
+    def plain(self) -> Weights:
+        """For a convolution."""
+        return self._operands.weights(self._weight)
+
+    @cached_property
+    def folded(self) -> Weights:
+        """For doubling and convolution in one."""
+        return self._operands.doubling_weights(self._weight)
 
 
 def _slabs(x: Array) -> int:

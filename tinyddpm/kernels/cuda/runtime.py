@@ -87,7 +87,7 @@ class Runtime(Protocol):
         same shapes whenever it is called.
 
         Raises:
-            MemoryError: it does not fit into the device's memory.
+            DeviceError: it does not fit into the device's memory.
         """
 
 

@@ -18,6 +18,7 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
     silu, attention = Silu(runtime), Attention(runtime, precision)
     return Kernels(
         name=f"cuda, {precision}",
+        prepare_linear=linears.prepare,
         linear=linears.forward,
         linear_backward=linears.backward,
         prepare_conv2d=convolutions.prepare,

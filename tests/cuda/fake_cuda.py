@@ -1,0 +1,153 @@
+"""The card under ``fake_cupy``: its stream, which may be captured, its graphs and its memory."""
+
+import threading
+import types
+from contextlib import contextmanager
+from typing import ClassVar
+
+import numpy as np
+
+
+class Capture:
+    """What is written down at the moment; None where the stream carries things out."""
+
+    nodes = None
+    uploads = 0  # copies from the host so far
+    pool = None  # of the recording, where memory comes from it
+
+
+def do(action):
+    if Capture.nodes is None:
+        with np.errstate(all="ignore"):
+            action()
+    else:
+        Capture.nodes.append(action)
+
+
+def refuse_in_capture(what):
+    if Capture.nodes is not None:
+        raise RuntimeError(f"{what} is refused while a stream is captured")
+
+
+def garbage(shape, dtype):
+    array = np.empty(shape, dtype)
+    spoil(array)
+    return array
+
+
+def spoil(array):
+    array.reshape(-1).view(np.uint8)[...] = 0xFF if array.dtype != np.bool_ else 1
+
+
+class Graph:
+    def __init__(self, nodes):
+        self.nodes = nodes
+
+    def upload(self, stream):
+        pass
+
+    def launch(self, _stream):
+        with np.errstate(all="ignore"):
+            for node in self.nodes:
+                node()
+
+
+class Event:
+    waited_for = 0
+
+    def synchronize(self):
+        refuse_in_capture("waiting for an event")
+        Event.waited_for += 1
+
+
+class Stream:
+    users: ClassVar = set()  # threads whose current stream it is
+
+    def __init__(self, *, non_blocking):
+        assert non_blocking
+
+    def use(self):
+        self.users.add(threading.get_ident())
+        return self
+
+    def synchronize(self):
+        refuse_in_capture("waiting for the stream")
+
+    def record(self):
+        return Event()
+
+    def begin_capture(self):
+        Capture.nodes = []
+
+    def end_capture(self):
+        nodes, Capture.nodes = Capture.nodes, None
+        return Graph(nodes)
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's, by name."""
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's, by name."""
+
+
+class Memory:
+    """A piece of the card's memory; the next ``room`` pieces are to be had, and then one fails."""
+
+    room = float("inf")
+
+    def __init__(self, _size):
+        Memory.room -= 1
+        if Memory.room == -1:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+
+
+class MemoryPool:
+    """It asks its allocator, and where that fails once more, with what it gave back to be had."""
+
+    def __init__(self, allocator=Memory):
+        self.allocator = allocator
+
+    def malloc(self, size):
+        try:
+            return self.allocator(size)
+        except CUDARuntimeError:
+            self.free_all_blocks()
+        try:
+            return self.allocator(size)
+        except CUDARuntimeError as error:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes") from error
+
+    def free_all_blocks(self):
+        pass
+
+
+DEFAULT_POOL = MemoryPool()
+
+
+class CompileException(Exception):
+    """As CuPy's, by name."""
+
+
+def cuda():
+    @contextmanager
+    def using_allocator(malloc):
+        before, pool = Capture.pool, malloc.__self__
+        Capture.pool = None if pool is DEFAULT_POOL else pool
+        try:
+            yield
+        finally:
+            Capture.pool = before
+
+    device = types.SimpleNamespace(compute_capability="90")
+    return types.SimpleNamespace(
+        Stream=Stream,
+        Memory=Memory,
+        MemoryPointer=lambda memory, _offset: memory,
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
+        Device=lambda: device,
+        runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
+        compiler=types.SimpleNamespace(CompileException=CompileException),
+    )
