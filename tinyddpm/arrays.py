@@ -1,4 +1,6 @@
-"""NumPy or CuPy: the one module, besides the CUDA kernels, that knows CuPy exists."""
+"""NumPy or CuPy: the one module that knows CuPy exists, besides the CUDA kernels and the benchmark's
+``device``.
+"""
 
 from __future__ import annotations
 

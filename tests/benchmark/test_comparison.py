@@ -4,7 +4,7 @@ import pytest
 
 from tinyddpm.benchmark.against import Comparison, Variant
 from tinyddpm.benchmark.clock import Spread
-from tinyddpm.benchmark.report import Against
+from tinyddpm.benchmark.report import Against, Settings
 from tinyddpm.cli import bench_report
 
 
@@ -42,12 +42,12 @@ def test_a_disturbance_is_anybody_s_and_of_either_sign(times, share):
 
 def test_the_report_shows_both_sides_and_warns():
     quiet = Against("2.13.0", 2, "fused", comparison(), comparison())
-    lines = list(bench_report._against(quiet))
+    lines = list(bench_report._against(quiet, Settings()))
     assert sum(line.startswith("  tinyddpm ") for line in lines) == 2
     last = next(line for line in lines if "eager, channels last" in line)
     assert last.split()[4:] == ["3000.0", "3000.0", "1.50", "1.35", "…", "1.65", "the", "faster"]
     assert not any("disturbed" in line for line in lines)
     loud = quiet._replace(sample=comparison(alone=4.0))
     assert "disturbed: alone and in turns differ by up to 100%" in "\n".join(
-        bench_report._against(loud)
+        bench_report._against(loud, Settings())
     )

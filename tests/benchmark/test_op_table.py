@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import narrow, small_run, tiny
 
-from tinyddpm.benchmark import report
+from tinyddpm.benchmark import on_cpu
 from tinyddpm.benchmark.flops import Products, forward_products
 from tinyddpm.benchmark.op_table import Stopwatch, op_table
 from tinyddpm.nn.unet import UNet
@@ -75,7 +75,7 @@ def test_a_network_computes_the_same_under_the_stopwatch():
 def test_a_step_of_training_adds_up():
     config = small_run(tiny())
     begun = time.perf_counter()
-    table = report._ops(config, lambda _: None)
+    table = on_cpu._ops(config, lambda _: None)
     wall = time.perf_counter() - begun
     ops = {row.op for row in table.rows}
     assert {"conv2d", "upsample_conv2d", "linear", "attention", "group_norm_silu"} <= ops

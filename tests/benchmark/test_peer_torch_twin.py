@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_runs import narrow, small_run, tiny
 
-from tinyddpm.benchmark.against import AGREEMENT, Rivals
+from tinyddpm.benchmark.against import AGREEMENT, Ground, Rivals, questions
 from tinyddpm.benchmark.ours import Ours, fill_with_noise, random_dataset
 from tinyddpm.errors import TinyDDPMError
 from tinyddpm.nn.config import PRESETS
@@ -19,6 +19,7 @@ from tinyddpm.benchmark.torch_unet import TorchUNet, copy_values  # noqa: E402
 
 pytestmark = pytest.mark.peer
 
+GROUND = Ground("cpu", "fp32", 1)
 LAST = (0, 2, 3, 1)
 FIRST = (0, 3, 1, 2)
 
@@ -139,8 +140,8 @@ def test_times_are_of_networks_that_agree():
     config = small_run(narrow("mnist"))
     with Workers(1) as workers:
         ours = Ours(config, workers)
-        rivals = Rivals(config, ours.network, 1, ("eager",))
-        assert max(rivals.differences.values()) <= AGREEMENT
+        rivals = Rivals(config, ours, GROUND, ("eager",))
+        assert max(rivals.differences.values()) <= AGREEMENT["fp32"]
         found = rivals.compare(ours, "sample", 1.0, rounds=2, steps=1)
     assert len(found.in_turns) == 2
     assert {(v.mode, v.layout) for v in found.variants} == {
@@ -150,13 +151,77 @@ def test_times_are_of_networks_that_agree():
     assert found.best().ratio.median == min(v.ratio.median for v in found.variants)
 
 
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [({}, 0.0, 1e-5), ({"mode": "bf16"}, 1e-3, 0.1), ({"precision": "bf16"}, 1e-3, 0.1)],
+    ids=str,
+)
+def test_the_precision_asked_for_is_the_one_in_use(options, least, most):
+    config = small_run(narrow("mnist"))
+    ours, run = run_of(config, **options)
+    x, t = questions(config, 5)
+    y, _ = ours.forward(x, t)
+    assert least <= np.abs(run.output(x, t) - y).max() / np.abs(y).max() <= most
+
+
+@pytest.fixture
+def gpu_switches():
+    """What PyTorch is told of a GPU, as it was."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    flags = cudnn.allow_tf32, cudnn.benchmark
+    yield cudnn
+    torch.set_float32_matmul_precision(before)
+    cudnn.allow_tf32, cudnn.benchmark = flags
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_on_a_gpu_pytorch_multiplies_as_we_do(precision, gpu_switches):
+    torch_steps.set_up_gpu(precision)
+    allowed = precision != "fp32"
+    assert gpu_switches.allow_tf32 is allowed
+    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+    assert gpu_switches.benchmark is True
+
+
+def test_tensors_are_counted_once_what_was_tried_is_gone(monkeypatch):
+    said = []
+    cuda = torch_steps.torch.cuda
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(cuda, name, lambda name=name: said.append(name))
+    monkeypatch.setattr(cuda, "max_memory_allocated", lambda: 7)
+    found = torch_steps.tensor_memory(lambda: said.append("step"), warm_up=2, steps=3)
+    assert found == 7
+    assert said == [*["step"] * 2, "empty_cache", "reset_peak_memory_stats", *["step"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("compile", {"mode": "default", "dynamic": False}),
+        ("reduce-overhead", {"mode": "reduce-overhead", "dynamic": False}),
+    ],
+)
+def test_what_is_compiled_is_what_is_called(mode, options, monkeypatch):
+    asked = []
+
+    def compiled(network, **given):
+        asked.append(given)
+        return lambda x, t: 2 * network(x, t)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = small_run(tiny())
+    _, eager = run_of(config)
+    _, run = run_of(config, mode=mode)
+    x, t = questions(config, 2)
+    assert asked == [options]
+    np.testing.assert_allclose(run.output(x, t), 2 * eager.output(x, t))
+
+
 def test_a_network_that_is_not_ours_is_not_timed(monkeypatch):
     config = small_run(narrow("mnist"))
-    network = UNet(config.network)
-    fill_with_noise(network.parameters)
     monkeypatch.setattr(TorchUNet, "forward", wrong(TorchUNet.forward))
-    with pytest.raises(TinyDDPMError, match="is not ours"):
-        Rivals(config, network, 1, ("eager",))
+    with Workers(1) as workers, pytest.raises(TinyDDPMError, match="is not ours"):
+        Rivals(config, Ours(config, workers), GROUND, ("eager",))
 
 
 def wrong(forward):

@@ -8,7 +8,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tinyddpm.benchmark import report, scaling
+from tinyddpm.benchmark import on_cpu, report, scaling
+from tinyddpm.benchmark.against import Comparison, Variant
+from tinyddpm.benchmark.clock import Spread
+from tinyddpm.benchmark.device_memory import DeviceMemory
+from tinyddpm.benchmark.flops import Products
+from tinyddpm.benchmark.kernel_table import KernelRow, KernelTable
 from tinyddpm.benchmark.scaling import Point, Scaling
 from tinyddpm.cli import bench_report
 from tinyddpm.cli.main import commands
@@ -86,7 +91,7 @@ def few_points(*_args, **_options):
 
 
 def test_scaling_is_told_and_drawn(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "measure_scaling", few_points)
+    monkeypatch.setattr(on_cpu, "measure_scaling", few_points)
     path = tmp_path / "scaling.png"
     result = run(*BARE, "--scaling", "--plot", str(path))
     assert result.exit_code == 0, result.output
@@ -104,7 +109,13 @@ def test_scaling_is_told_and_drawn(monkeypatch, tmp_path):
         (["--bf16"], "--against torch"),
         (["--batch", "0"], "--batch"),
         (["--preset", "huge"], "mnist-1.7m"),
-        (["--device", "cuda"], "cuda"),
+        (["--device", "gpu"], "cuda"),
+        (["--precision", "bf16"], "--precision means nothing to bench on a CPU"),
+        (["--device", "cuda", "--scaling"], "--scaling means nothing to bench --device cuda"),
+        (["--device", "cuda", "--growth", "9"], "--growth means nothing to bench --device cuda"),
+        (["--device", "cuda", "--time-to-quality"], "--time-to-quality means nothing to bench"),
+        (["--device", "cuda", "--threads", "2"], "--threads means nothing to bench --device cuda"),
+        (["--device", "cuda", "--bf16"], "--bf16 means nothing to bench --device cuda"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(args, words, monkeypatch):
@@ -113,6 +124,40 @@ def test_mistakes_are_told_before_anything_is_measured(args, words, monkeypatch)
     said = result.output + str(result.exception)
     assert result.exit_code
     assert words in said
+
+
+def test_without_a_gpu_one_error_says_so(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    code, out, err = cli("bench", "--device", "cuda", "--against", "torch")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: device cuda cannot be used\ncause: CuPy is not installed")
+    assert "--device cpu" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "settings"),
+    [
+        ([], {"batch": 64, "precision": "fp32", "modes": ()}),
+        (["--device", "cuda"], {"batch": 128, "precision": "tf32", "modes": ()}),
+        (
+            ["--device", "cuda", "--batch", "8", "--precision", "fp32"],
+            {"batch": 8, "precision": "fp32"},
+        ),
+        (["--against", "torch", "--compile", "--bf16"], {"modes": ("eager", "compile", "bf16")}),
+        (
+            ["--device", "cuda", "--against", "torch", "--compile"],
+            {"modes": ("eager", "compile", "reduce-overhead")},
+        ),
+    ],
+    ids=" ".join,
+)
+def test_each_device_has_its_defaults(args, settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tinyddpm.cli.bench.resolve_device", lambda device: device)
+    monkeypatch.setattr("tinyddpm.cli.bench.load_torch", lambda: None)
+    monkeypatch.setattr("tinyddpm.cli.bench.measure", asked.append)
+    run(*args)
+    assert settings.items() <= asked[0]._asdict().items()
 
 
 def test_without_pytorch_one_error_says_so(monkeypatch):
@@ -134,3 +179,58 @@ def test_the_three_ends_of_the_search_for_the_point():
     slow = [point._replace(overhead=0.9) for point in some.batch]
     assert "up to 4 images" in bench_report._half(some._replace(half=None, batch=slow))
     assert scaling.half_point(some.batch, 0.006) == pytest.approx(1.2)
+
+
+def spread(median):
+    return Spread(0.9 * median, median, 1.1 * median)
+
+
+def beside(seconds):
+    """A step of ours, PyTorch's eager and both its compiled ones, of which the second is faster."""
+    times = {"eager": 4 * seconds, "compile": 2 * seconds, "reduce-overhead": 1.5 * seconds}
+    variants = [
+        Variant(mode, "channels last", 1e-3, spread(time), [time], spread(time / seconds))
+        for mode, time in times.items()
+    ]
+    return Comparison(spread(seconds), [seconds], variants)
+
+
+def on_a_card():
+    """A report as a GPU's is."""
+    machine = {"card": "H100", "compute_capability": "9.0", "multiprocessors": 132}
+    machine |= {"card_memory": 80 * 2**30, "driver": "12.8", "nvrtc": "12.9", "cupy": "14.2.0"}
+    rows = [KernelRow("conv", 9, 0.003, 0.75), KernelRow("silu", 4, 0.001, 0.25)]
+    memory = {"tinyddpm": DeviceMemory(3 * 2**20, None), "PyTorch": DeviceMemory(2**23, 2**22)}
+    return report.Report(
+        machine=machine,
+        settings=report.Settings(device="cuda", precision="tf32", batch=128),
+        parameters=1000,
+        forward=Products(1e9, 0.0, 0.0, 0.0),
+        peak=None,
+        train=report.Speed(spread(0.002), [0.002], 64000.0, 1.92e14, None),
+        sample=report.Speed(spread(0.0005), [0.0005], 256000.0, 2.56e14, None),
+        ops=KernelTable(rows, 13, 0.004),
+        memory=memory,
+        growth=None,
+        against=report.Against("2.13.0, cuDNN 9", 1, "fused", beside(0.002), beside(0.0005)),
+        scaling=None,
+    )
+
+
+def test_the_report_of_a_gpu():
+    lines = [*bench_report.lines(on_a_card())]
+    assert lines[1] == "batch 128, products in tf32, 10 rounds between events of the device"
+    assert lines[2].startswith("H100, compute capability 9.0, 132 multiprocessors, 81,920 MiB; ")
+    words = [line.split() for line in lines]
+    assert ["training", "2.000", "1.800", "…", "2.200", "64000.0", "192000.0"] in words
+    assert "beside PyTorch 2.13.0, cuDNN 9 with tf32 and fused Adam, in turns" in "\n".join(lines)
+    faster = [line.split(",")[0].split()[1] for line in lines if line.endswith("the faster")]
+    assert faster == ["reduce-overhead"] * 2  # eager has but one layout there
+    starts = {line.index("alone ms") + 8 for line in lines if "alone ms" in line}
+    starts |= {line.index("0  ") + 1 for line in lines if ", channels last" in line}
+    assert len(starts) == 1  # the columns stand below their headings
+    assert ["conv", "9", "3.000", "75.0%"] in words
+    assert ["together", "13", "4.000", "100.0%"] in words
+    assert any(line.startswith("a recorded step takes 2.000 ms") for line in lines)
+    assert ["tinyddpm", "3"] in words
+    assert ["PyTorch", "8", "4"] in words

@@ -4,19 +4,17 @@
 
     machine    the card and the versions
     tests      pytest -m cuda: every kernel on the card against the reference
-    parity     a recorded step is, to the bit, the step launched kernel by kernel
-    ours       training and sampling steps of each preset, in TF32 and bf16
-    kernels    where our training step spends its time
-    torch      the same steps in PyTorch, eager and compiled, where it is installed
+    parity     of every preset, a recorded step is, to the bit, the step launched kernel by kernel
+    ours       bench: training and sampling steps in TF32 and bf16, time by kernel, memory
+    eager      bench: the same beside PyTorch, where it is installed
+    compile    bench: beside torch.compile as well
 
 Every part tells what it finds at once; one that fails or takes too long does not stop the others,
-and what the minutes do not suffice for is left out. Times are medians of rounds between two events
-of the device, after a warm-up, on random images.
+and what the minutes do not suffice for is left out.
 """
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,27 +22,24 @@ from pathlib import Path
 
 import click
 
-HERE = Path(__file__).parent
-REPOSITORY = HERE.resolve().parents[1]
-PRESETS, PRECISIONS, MODES = (
-    ("mnist", "mnist-1.7m", "cifar10"),
-    ("tf32", "bf16"),
-    ("eager", "compile"),
-)
-RESULT = "RESULT "  # begins a line of a part that is kept
+REPOSITORY = Path(__file__).resolve().parents[2]
+PRESETS, PRECISIONS = ("mnist", "mnist-1.7m", "cifar10"), ("tf32", "bf16")
+PARITY = "tests/cuda/test_gpu_presets.py"
+PYTEST = ("pytest", "-m", "cuda", "-q", "--durations=5")
+BESIDE = ("--against", "torch", "--no-ops", "--no-memory")
+BENCH = {"ours": ((), 90), "eager": (BESIDE, 90), "compile": ((*BESIDE, "--compile"), 240)}
 
 
-def parts():
-    """Every command line of this program that measures one thing, and its seconds at most."""
-    yield ["machine"], 60
-    yield ["tests"], 240
-    yield ["parity"], 120
-    for preset, precision in itertools.product(PRESETS, PRECISIONS):
-        yield ["ours", preset, precision], 90
-    for preset, precision in itertools.product(PRESETS, PRECISIONS):
-        yield ["kernels", preset, precision], 60
-    for mode, preset, precision in itertools.product(MODES, PRESETS, PRECISIONS):
-        yield ["torch", preset, precision, mode], 90 if mode == "eager" else 180
+def parts(batch):
+    """Every part: its name, the module that it runs with its arguments, and its seconds at most."""
+    yield "machine", ("tinyddpm", "doctor"), 60
+    yield "tests", (*PYTEST, f"--ignore={PARITY}"), 240
+    yield "parity", (*PYTEST, PARITY), 120
+    for name, (options, seconds) in BENCH.items():
+        for preset, precision in itertools.product(PRESETS, PRECISIONS):
+            what = ("--preset", preset, "--precision", precision, "--batch", str(batch))
+            command = ("tinyddpm", "bench", "--device", "cuda", *what, *options, "--json")
+            yield name, command, seconds
 
 
 @click.command()
@@ -53,60 +48,62 @@ def parts():
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Keep the results here, too.")
 @click.argument("chosen", nargs=-1)
 def main(minutes, batch, file, chosen):
-    """Run the parts, or the CHOSEN ones (such as: ours torch)."""
-    deadline, results = time.monotonic() + 60 * minutes, []
-    for part, seconds in parts():
+    """Run the parts, or the CHOSEN ones (such as: ours eager)."""
+    deadline, reports = time.monotonic() + 60 * minutes, []
+    for name, command, seconds in parts(batch):
         left = deadline - time.monotonic()
-        if chosen and part[0] not in chosen:
+        if chosen and name not in chosen:
             continue
-        click.echo(f"\n== {' '.join(part)}")
+        click.echo(f"\n== {name}: {' '.join(command)}")
         if left < 5:
             click.echo("left out: no time is left")
             continue
-        results += run([*part, "--batch", str(batch)], min(seconds, left))
+        told = run(command, min(seconds, left))
+        if name not in BENCH:
+            click.echo(told)
+        elif told:
+            reports.append(json.loads(told))
+            click.echo("\n".join(rows(reports[-1])))
         if file:
-            file.write_text(json.dumps(results, indent=1))
-    table(results)
+            file.write_text(json.dumps(reports, indent=1))
+    table(reports)
 
 
-def run(part, seconds):
-    """One part in a process of its own, told line by line; its results."""
-    torch = part[0] == "torch"
-    program = [HERE / "gpu_torch.py", *part[1:]] if torch else [HERE / "gpu_ours.py", *part]
-    command = [sys.executable, "-u", *map(str, program)]
-    found, begun = [], time.monotonic()
-    with subprocess.Popen(
-        ["timeout", str(int(seconds) + 1), *command],
+def run(command, seconds):
+    """Run a module in a process of its own; what it wrote to stdout."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        ["timeout", str(int(seconds) + 1), sys.executable, "-m", *command],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
-    ) as process:
-        for line in process.stdout:
-            if line.startswith(RESULT):
-                found.append(json.loads(line.removeprefix(RESULT)))
-            click.echo(line, nl=False)
-    status = {0: "done", 124: "cut off"}.get(process.returncode, f"failed ({process.returncode})")
+        check=False,
+    )
+    status = {0: "done", 124: "cut off"}.get(done.returncode, f"failed ({done.returncode})")
     click.echo(f"-- {status} after {time.monotonic() - begun:.0f} s")
-    return found
+    return done.stdout
 
 
-def table(results):
-    """Milliseconds a step, and how many times as long as ours PyTorch takes."""
-    times = {(r["kind"], r["preset"], r["precision"], r["who"]): r for r in results if "kind" in r}
-    click.echo("\nmilliseconds a step (PyTorch's: and its time over ours)\n")
-    click.echo(f"{'':28}{'tinyddpm':>10}" + "".join(f"{mode:>20}" for mode in MODES))
-    for kind, preset, precision in itertools.product(("train", "sample"), PRESETS, PRECISIONS):
-        ours = times.get((kind, preset, precision, "tinyddpm"))
-        line = f"{kind:7}{preset:12}{precision:9}" + (
-            f"{ours['ms']:10.3f}" if ours else f"{'-':>10}"
-        )
-        for mode in MODES:
-            theirs = times.get((kind, preset, precision, mode))
-            ratio = f" ({theirs['ms'] / ours['ms']:.2f}×)" if theirs and ours else ""
-            line += f"{theirs['ms']:.3f}{ratio}".rjust(20) if theirs else f"{'-':>20}"
-        click.echo(line)
+def rows(report):
+    """A line for each side of each kind of step: milliseconds, PyTorch's time over ours."""
+    what = f"{report['settings']['preset']:12}{report['settings']['precision']:6}"
+    for kind in ("train", "sample"):
+        ours = report[kind]["seconds"]
+        yield f"{kind:8}{what}{'tinyddpm':17}{milliseconds(ours)}"
+        for variant in report["against"][kind]["variants"] if report["against"] else ():
+            ratio = "{median:6.2f}× ({lower:.2f} – {upper:.2f})".format(**variant["ratio"])
+            yield f"{kind:8}{what}{variant['mode']:17}{milliseconds(variant['alone'])}{ratio}"
+
+
+def milliseconds(spread):
+    return f"{1e3 * spread['median']:10.3f} ms"
+
+
+def table(reports):
+    """All rows, those of the same kind of step and preset together."""
+    click.echo("\nmilliseconds a step, alone; PyTorch's time over ours, in turns\n")
+    for row in sorted({row for report in reports for row in rows(report)}):
+        click.echo(row)
 
 
 if __name__ == "__main__":

@@ -1,72 +1,70 @@
-"""The script for a real card goes on where a part fails, and works on the simulated card."""
+"""The script for a real card runs what there is, and goes on where a part fails."""
 
-import importlib
-from dataclasses import replace
-from types import SimpleNamespace
+import json
 
 import on_a_gpu
 import pytest
 from click.testing import CliRunner
 
-from tinyddpm.nn.config import UNetConfig
-from tinyddpm.training.config import recipe
+from tinyddpm.cli.main import commands
 
-pytestmark = pytest.mark.cuda_sim
+
+def spread(median):
+    return {"lower": 0.9 * median, "median": median, "upper": 1.1 * median}
+
+
+def variant(mode, seconds, ratio):
+    return {"mode": mode, "alone": spread(seconds), "ratio": spread(ratio)}
+
+
+REPORT = {
+    "settings": {"preset": "mnist", "precision": "tf32"},
+    "train": {"seconds": spread(0.002)},
+    "sample": {"seconds": spread(0.001)},
+    "against": {
+        "train": {"variants": [variant("eager", 0.007, 3.5)]},
+        "sample": {"variants": [variant("reduce-overhead", 0.0008, 0.8)]},
+    },
+}
+
+
+def invoke(monkeypatch, parts, *args):
+    monkeypatch.setattr(on_a_gpu, "parts", lambda _batch: parts)
+    done = CliRunner().invoke(on_a_gpu.main, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_a_part_that_fails_does_not_stop_the_others(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.setattr(on_a_gpu, "parts", lambda: [(["no-such-part"], 30), (["nor-this"], 30)])
-    done = CliRunner().invoke(on_a_gpu.main, [])
-    assert done.exit_code == 0, done.output
-    assert done.output.count("-- failed") == 2
-    assert "milliseconds a step" in done.output
+    parts = [("machine", ("no_such_module",), 30), ("ours", ("nor_this",), 30)]
+    said = invoke(monkeypatch, parts)
+    assert said.count("-- failed (1)") == 2
+    assert "milliseconds a step" in said
+    assert "left out" in invoke(monkeypatch, parts, "--minutes", "0.01")
+    assert "no_such_module" not in invoke(monkeypatch, parts, "ours")
 
 
-def test_the_table_has_ratios_where_both_were_measured():
-    found = {"kind": "train", "preset": "mnist", "precision": "tf32"}
-    results = [{**found, "who": "tinyddpm", "ms": 2.0}, {**found, "who": "eager", "ms": 7.0}]
-    done = CliRunner().invoke(on_a_gpu.click.command()(lambda: on_a_gpu.table(results)))
-    (line,) = (line for line in done.output.splitlines() if "3.50×" in line)
-    assert line.split() == ["train", "mnist", "tf32", "2.000", "7.000", "(3.50×)", "-"]
-
-
-@pytest.fixture
-def ours(cupy, monkeypatch):
-    """The module of our parts, on a network of almost nothing and a card without a clock."""
-
-    class Event:
-        def record(self):
-            """Nothing: the simulated card has no clock."""
-
-        synchronize = record
-
-    cupy.cuda.Event, cupy.cuda.get_elapsed_time = Event, lambda *_: 1e6
-    cupy.cuda.Device = lambda: SimpleNamespace(mem_info=(1, 2), synchronize=Event().record)
-    module = importlib.import_module("gpu_ours")
-    monkeypatch.setattr(module, "cupy", cupy)
-    monkeypatch.setattr(module, "PARITY_PRESETS", ["tiny"])
-    monkeypatch.setattr(module, "PARITY_PRECISIONS", ["bf16"])
-    monkeypatch.setattr(module, "IMAGES", 256)
-    network = UNetConfig(image_size=4, channels=(2, 2), groups=1)
-
-    def config_of(_preset, batch):
-        return replace(recipe("mnist", "random"), network=network, batch=batch)
-
-    monkeypatch.setattr(module, "config_of", config_of)
-    return module
+def test_reports_are_told_kept_and_put_together(monkeypatch, tmp_path):
+    monkeypatch.setattr(on_a_gpu, "run", lambda *_: json.dumps(REPORT))
+    said = invoke(monkeypatch, [("eager", ("any",), 30)], "--json", str(tmp_path / "found.json"))
+    assert json.loads((tmp_path / "found.json").read_text()) == [REPORT]
+    table = [" ".join(line.split()) for line in said.splitlines()]
+    assert table[-4:] == [
+        "sample mnist tf32 reduce-overhead 0.800 ms 0.80× (0.72 – 0.88)",
+        "sample mnist tf32 tinyddpm 1.000 ms",
+        "train mnist tf32 eager 7.000 ms 3.50× (3.15 – 3.85)",
+        "train mnist tf32 tinyddpm 2.000 ms",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
-    [
-        (["parity"], "bf16: difference 0.0"),
-        (["ours", "tiny", "tf32"], '"kind": "sample", "preset": "tiny"'),
-        (["kernels", "tiny", "bf16"], "group_norm_dx"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    "command", [c for _, c, _ in on_a_gpu.parts(128) if c[0] == "tinyddpm"], ids=" ".join
 )
-def test_our_parts_run(ours, part, told):
-    done = CliRunner().invoke(ours.main, [*part, "--batch", "2"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert told in done.output
+def test_every_command_is_one_that_parses(command):
+    _, verb, *args = command
+    commands.commands[verb].make_context(verb, args)
+
+
+def test_the_tests_that_are_run_are_there():
+    assert (on_a_gpu.REPOSITORY / on_a_gpu.PARITY).is_file()

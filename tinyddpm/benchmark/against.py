@@ -1,26 +1,62 @@
 """Ours beside PyTorch's: the same network, the same values, in one process, in turns.
 
-Before anything is timed, the outputs must agree. Then each side is timed alone, ours before PyTorch
-is even loaded, and both in turns (see ``clock``): where the times are the same, neither side is in
+Ours is timed alone, before PyTorch has done anything. Then the outputs must agree, and PyTorch is
+timed alone and both are in turns (see ``clock``): where the times are the same, neither side is in
 the other's way while it waits.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tinyddpm.benchmark.clock import Spread, in_turns, paired_ratio
-from tinyddpm.benchmark.ours import Ours, random_dataset
+from tinyddpm.arrays import Array, IntArray
+from tinyddpm.benchmark.clock import Spread, Timed, in_turns, paired_ratio
+from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import TinyDDPMError, UsageError
-from tinyddpm.nn.unet import UNet
+from tinyddpm.kernels.cuda.runtime import Precision
+from tinyddpm.nn.parameters import Parameters
 from tinyddpm.training.config import RunConfig
 
-AGREEMENT = 1e-4  # of the largest element
-AGREEMENT_BF16 = 0.1
+# Of the largest element, by the precision of the products: several times what the presets show.
+AGREEMENT = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 0.1}
 ALONE_ROUNDS = 5  # at most
+# Steps before any is counted: on a GPU they are compiled, searched for and recorded.
+WARM_UP = {"cpu": 1, "cuda": 4}
+
+
+class Contestant(Protocol):
+    """Who trains and samples the network."""
+
+    def timed(self, kind: str) -> Timed:
+        """What does ``kind`` of steps (``train`` or ``sample``), with a clock."""
+
+    def output(self, x: Array, t: IntArray) -> Array:
+        """The network's output (N, H, W, C_out) for ``x`` (N, H, W, C) and 0-based ``t``."""
+
+
+class OurSide(Contestant, Protocol):
+    """Our side, with what the other is to have as well."""
+
+    name: str
+    images: ByteArray
+    parameters: Parameters
+
+
+class Ground(NamedTuple):
+    """Where both sides compute.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        precision: of the products.
+        threads: on a CPU.
+    """
+
+    device: str
+    precision: Precision
+    threads: int
 
 
 def load_torch() -> ModuleType:
@@ -44,7 +80,7 @@ class Variant(NamedTuple):
     """A way of running PyTorch, and what it took.
 
     Attributes:
-        mode: eager, compile or bf16.
+        mode: one of ``torch_steps.MODES``.
         layout: its memory format.
         difference: of its output from ours, as a share of the largest element.
         alone: seconds a step, before the turns began.
@@ -59,12 +95,17 @@ class Variant(NamedTuple):
     in_turns: list[float]
     ratio: Spread
 
+    @property
+    def kind(self) -> str:
+        """Its mode; torch.compile is one, however it was called."""
+        return "compile" if self.mode == "reduce-overhead" else self.mode
+
 
 class Comparison(NamedTuple):
     """One kind of step.
 
     Attributes:
-        alone: our seconds a step, without PyTorch.
+        alone: our seconds a step, before PyTorch did anything.
         in_turns: our seconds a step, in each round.
         variants: PyTorch's.
     """
@@ -73,10 +114,16 @@ class Comparison(NamedTuple):
     in_turns: list[float]
     variants: list[Variant]
 
-    def best(self, mode: str = "eager") -> Variant:
-        """PyTorch's faster memory format."""
-        of_mode = [variant for variant in self.variants if variant.mode == mode]
-        return min(of_mode, key=lambda variant: variant.ratio.median)
+    def best(self, kind: str = "eager") -> Variant:
+        """PyTorch's faster variant of a ``kind``."""
+        return min(self._of(kind), key=lambda variant: variant.ratio.median)
+
+    def is_faster(self, variant: Variant) -> bool:
+        """Whether ``variant`` is the best of several of its kind."""
+        return len(self._of(variant.kind)) > 1 and variant is self.best(variant.kind)
+
+    def _of(self, kind: str) -> list[Variant]:
+        return [variant for variant in self.variants if variant.kind == kind]
 
     def disturbance(self) -> float:
         """By how much the times alone and in turns differ: a share of the smaller, the worst."""
@@ -91,8 +138,8 @@ class Rivals:
 
     Args:
         config: of the run.
-        network: ours; its values are taken over.
-        threads: for PyTorch.
+        ours: our side; the network's values and the images are taken over.
+        ground: where.
         modes: of ``torch_steps.MODES``.
 
     Raises:
@@ -101,48 +148,58 @@ class Rivals:
     """
 
     def __init__(
-        self, config: RunConfig, network: UNet, threads: int, modes: tuple[str, ...]
+        self, config: RunConfig, ours: OurSide, ground: Ground, modes: tuple[str, ...]
     ) -> None:
-        self.torch = load_torch()
-        self.torch.set_threads(threads)
-        self.fused = self.torch.fused_adam_is_faster(config)
-        images = random_dataset(config.network).images
-        self.runs: dict[tuple[str, str], Any] = {
+        self.torch, self.ground = load_torch(), ground
+        if ground.device == "cuda":
+            self.torch.set_up_gpu(ground.precision)
+        else:
+            self.torch.set_threads(ground.threads)
+        self.fused = self.torch.fused_adam_is_faster(config, ground.device)
+        self.runs: dict[tuple[str, str], Contestant] = {
             (mode, layout): self.torch.TorchRun(
                 config,
-                images,
+                ours.images,
                 layout=layout,
                 mode=mode,
-                parameters=network.parameters,
+                parameters=ours.parameters,
                 fused=self.fused,
+                device=ground.device,
+                precision=ground.precision,
             )
             for mode in modes
-            for layout in self.torch.FORMATS
+            for layout in self.torch.LAYOUTS[ground.device]
         }
-        self.differences = {key: _agreeing(network, run, *key) for key, run in self.runs.items()}
+        # On a GPU as many images as are timed: torch.compile does each number of them by itself.
+        asked = questions(config, config.batch if ground.device == "cuda" else 4)
+        answer = ours.output(*asked)
+        self.differences = {
+            key: _agreeing(run, asked, answer, key, ground.precision)
+            for key, run in self.runs.items()
+        }
 
     def compare(
-        self, ours: Ours, kind: str, alone: Spread, *, rounds: int, steps: int
+        self, ours: OurSide, kind: str, alone: Spread, *, rounds: int, steps: int
     ) -> Comparison:
         """Time a ``kind`` of step (``train`` or ``sample``), alone and in turns with ``ours``.
 
-        ``alone`` is what ours took before PyTorch was loaded.
+        ``alone`` is what ours took before PyTorch did anything.
         """
-        contestants = {" ".join(key): getattr(run, kind) for key, run in self.runs.items()}
-        few = min(rounds, ALONE_ROUNDS)
+        contestants = {" ".join(key): run.timed(kind) for key, run in self.runs.items()}
+        few, warm_up = min(rounds, ALONE_ROUNDS), WARM_UP[self.ground.device]
         by_itself = {
-            name: Spread.of(in_turns({name: step}, rounds=few, steps=steps)[name])
-            for name, step in contestants.items()
+            name: in_turns({name: timed}, rounds=few, steps=steps, warm_up=warm_up)[name]
+            for name, timed in contestants.items()
         }
-        contestants[ours.name] = getattr(ours, kind)
-        seconds = in_turns(contestants, rounds=rounds, steps=steps)
+        contestants[ours.name] = ours.timed(kind)
+        seconds = in_turns(contestants, rounds=rounds, steps=steps, warm_up=warm_up)
         mine = seconds[ours.name]
         variants = [
             Variant(
                 mode,
                 layout,
                 self.differences[mode, layout],
-                by_itself[f"{mode} {layout}"],
+                Spread.of(by_itself[f"{mode} {layout}"]),
                 seconds[f"{mode} {layout}"],
                 paired_ratio(seconds[f"{mode} {layout}"], mine),
             )
@@ -151,27 +208,32 @@ class Rivals:
         return Comparison(alone, mine, variants)
 
 
-def difference(network: UNet, run: Any) -> float:
-    """The largest difference of the outputs for four noise images, relative to ours' largest."""
-    config = network.config
-    shape = (4, config.image_size, config.image_size, config.in_channels)
+def questions(config: RunConfig, count: int) -> tuple[Array, IntArray]:
+    """Return ``count`` images of noise and 0-based times, for networks to be compared by."""
+    network = config.network
+    shape = (count, network.image_size, network.image_size, network.in_channels)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
-    t = np.array([0, 3, 250, 999])
-    y, _ = network.forward(x, t)
-    return float(np.abs(run.output(x, t) - y).max() / np.abs(y).max())
+    return x, np.resize([0, 3, 250, 999], count)
 
 
-def _agreeing(network: UNet, run: Any, mode: str, layout: str) -> float:
-    """The difference, which is small."""
+def _agreeing(
+    run: Contestant,
+    asked: tuple[Array, IntArray],
+    answer: Array,
+    key: tuple[str, str],
+    precision: Precision,
+) -> float:
+    """By how much ``run`` differs from our ``answer``, relative to its largest element: little."""
+    mode, layout = key
     try:
-        found = difference(network, run)
+        found = float(np.abs(run.output(*asked) - answer).max() / np.abs(answer).max())
     except RuntimeError as error:
-        if mode != "compile":
+        if mode in {"eager", "bf16"}:
             raise
         raise TinyDDPMError(
             "torch.compile failed", cause=str(error), remedy="a C++ compiler, or no --compile"
         ) from error
-    allowed = AGREEMENT_BF16 if mode == "bf16" else AGREEMENT
+    allowed = AGREEMENT["bf16" if mode == "bf16" else precision]
     if not found <= allowed:
         raise TinyDDPMError(
             f"PyTorch's output ({mode}, {layout}) is not ours: the times would mean nothing",

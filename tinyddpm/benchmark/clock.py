@@ -1,4 +1,4 @@
-"""Times by the clock on the wall, of contestants that take turns.
+"""Times of contestants that take turns: by the clock on the wall, or by events of a GPU.
 
 A machine's speed drifts with its temperature and with what else it does. So contestants are timed
 in rounds: in each, every one of them has a turn of several steps, in one order and in the next
@@ -8,20 +8,24 @@ Before each turn there is a pause. The idle threads of an OpenMP runtime, such a
 spinning for some milliseconds after the last parallel region; NumPy's and ours sleep at once. In
 the pause they all fall asleep, so that nobody takes a core away from whoever comes next. Then comes
 a step that is not counted, for the caches hold the other side's numbers.
+
+A GPU works while the host goes on. There a turn lies between two events of the device: each is a
+mark in the queue of its work, and bears the time at which the device came to it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 TURN_SECONDS = 0.25  # a turn is to last at least so long
 PAUSE_SECONDS = 0.05  # ten times what GNU's OpenMP spins for
 
-Steps = dict[str, Callable[[], object]]  # by contestant: does one step, and returns when done
+Step = Callable[[], object]  # does one step; a GPU's may be queued when it returns
+Timed = Callable[[int], float]  # does so many steps in a row; returns the mean seconds of one
 
 
 class Spread(NamedTuple):
@@ -38,43 +42,79 @@ class Spread(NamedTuple):
         return cls(lower, median, upper)
 
 
-def seconds_of(step: Callable[[], object], steps: int) -> float:
-    """The mean seconds of a step, over ``steps`` in a row."""
+class Event(Protocol):
+    """A mark in the queue of a device."""
+
+    def record(self) -> object:
+        """Put it behind all that is queued now."""
+
+    def synchronize(self) -> object:
+        """Wait until the device comes to it."""
+
+
+def seconds_of(step: Step, steps: int) -> float:
+    """The mean seconds of a step, over ``steps`` in a row, each done when it returns."""
     begun = time.perf_counter()
     for _ in range(steps):
         step()
     return (time.perf_counter() - begun) / steps
 
 
-def steps_of_a_turn(step: Callable[[], object]) -> int:
+def seconds_by_events(
+    event: Callable[[], Event], milliseconds: Callable[[Any, Any], float], step: Step, steps: int
+) -> float:
+    """The mean seconds of a step, over ``steps`` in a row, by the device that does them.
+
+    Args:
+        event: makes one.
+        milliseconds: between two that the device has come to.
+        step: may return before it is done.
+        steps: how many.
+    """
+    begun, ended = event(), event()
+    begun.record()
+    for _ in range(steps):
+        step()
+    ended.record()
+    ended.synchronize()
+    return milliseconds(begun, ended) / 1e3 / steps
+
+
+def steps_of_a_turn(timed: Timed) -> int:
     """How many steps a turn needs to last ``TURN_SECONDS``."""
-    return max(1, round(TURN_SECONDS / seconds_of(step, 2)))
+    return max(1, round(TURN_SECONDS / timed(2)))
 
 
 def in_turns(
-    contestants: Steps, *, rounds: int, steps: int = 0, pause: float = PAUSE_SECONDS
+    contestants: dict[str, Timed],
+    *,
+    rounds: int,
+    steps: int = 0,
+    pause: float = PAUSE_SECONDS,
+    warm_up: int = 1,
 ) -> dict[str, list[float]]:
-    """Time ``contestants`` side by side, once each has done a step to warm up.
+    """Time ``contestants`` side by side, once each has warmed up.
 
     Args:
-        contestants: each one's step.
+        contestants: each one's steps, with a clock.
         rounds: turns of each.
         steps: of a turn; 0: as many as take a quarter of a second.
         pause: seconds before each turn.
+        warm_up: steps of each before the first turn.
 
     Returns:
         For each contestant, the mean seconds of a step in each round.
     """
-    for step in contestants.values():
-        step()  # the first is slow: memory is fetched, weights are prepared
-    length = {name: steps or steps_of_a_turn(step) for name, step in contestants.items()}
+    for timed in contestants.values():
+        timed(warm_up)  # the first is slow: memory is fetched, weights are prepared
+    length = {name: steps or steps_of_a_turn(timed) for name, timed in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for index in range(rounds):
         order = [*contestants] if index % 2 == 0 else [*reversed(contestants)]
         for name in order:
             time.sleep(pause)
-            contestants[name]()
-            seconds[name].append(seconds_of(contestants[name], length[name]))
+            contestants[name](1)
+            seconds[name].append(contestants[name](length[name]))
     return seconds
 
 

@@ -76,7 +76,16 @@ def measure(task: Task) -> Memory:
     Raises:
         TinyDDPMError: it failed there; the cause is the end of what it wrote to stderr.
     """
-    command = [sys.executable, "-m", "tinyddpm.benchmark.memory", json.dumps(vars(task))]
+    return Memory(**in_a_process("tinyddpm.benchmark.memory", vars(task)))
+
+
+def in_a_process(module: str, task: dict[str, Any]) -> dict[str, Any]:
+    """Run ``module`` on ``task`` in a fresh process, and return what it found; both are JSON.
+
+    Raises:
+        TinyDDPMError: it failed there; the cause is the end of what it wrote to stderr.
+    """
+    command = [sys.executable, "-m", module, json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TinyDDPMError(
@@ -84,7 +93,8 @@ def measure(task: Task) -> Memory:
             cause="\n".join(done.stderr.strip().splitlines()[-3:]) or f"exit {done.returncode}",
             remedy="a smaller --batch, or --no-memory",
         )
-    return Memory(**json.loads(done.stdout))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def carry_out(task: Task) -> Memory:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import final
 
 import numpy as np
 
 from tinyddpm import rng
+from tinyddpm.arrays import Array, IntArray
+from tinyddpm.benchmark.clock import Timed, seconds_of
 from tinyddpm.data.dataset import Dataset
 from tinyddpm.diffusion.sampling import SampleStep
 from tinyddpm.nn.config import UNetConfig
@@ -53,7 +56,9 @@ class Ours:
         kernels: what computes the layers in training; the fastest unless given.
 
     Attributes:
+        images: of the data set.
         network: the one that is sampled, which training leaves as it is.
+        parameters: its own.
         trainer: the one that is trained.
     """
 
@@ -65,9 +70,18 @@ class Ours:
         fill_with_noise(self.trainer.network.parameters)
         model = TrainedModel(config, self.trainer.network.parameters.value.copy(), 0)
         self.network, self._diffusion = model.network, model.diffusion
+        self.images, self.parameters = dataset.images, self.network.parameters
         self._denoiser = Denoiser(self.network, workers, config.shard)
         self._shape = (config.batch, *dataset.images.shape[1:])
         self._steps, self._chain = 0, self._new_chain()
+
+    def timed(self, kind: str) -> Timed:
+        """What does ``kind`` of steps (``train`` or ``sample``), with a clock."""
+        return partial(seconds_of, getattr(self, kind))
+
+    def output(self, x: Array, t: IntArray) -> Array:
+        """The network's output (N, H, W, C_out) for ``x`` (N, H, W, C) and 0-based ``t``."""
+        return self.network.forward(x, t)[0]
 
     def train(self) -> None:
         """Do one training step."""

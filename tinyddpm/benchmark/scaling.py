@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyddpm.benchmark.clock import in_turns
+from tinyddpm.benchmark.clock import in_turns, seconds_of
 from tinyddpm.benchmark.flops import BACKWARD, forward_products
 from tinyddpm.benchmark.ours import fill_with_noise
 from tinyddpm.blas import one_blas_thread
@@ -114,7 +115,7 @@ def shard_seconds(config: UNetConfig, images: int) -> float:
         network.backward(dy, saved)
 
     with one_blas_thread():
-        return min(in_turns({"": step}, rounds=ROUNDS, pause=0.0)[""])
+        return min(in_turns({"": partial(seconds_of, step)}, rounds=ROUNDS, pause=0.0)[""])
 
 
 def least_arithmetic(config: UNetConfig) -> UNetConfig:

@@ -9,18 +9,21 @@ from typing import Any
 
 import click
 
+from tinyddpm.arrays import resolve_device
+from tinyddpm.benchmark import on_cpu, on_cuda
 from tinyddpm.benchmark.against import load_torch
 from tinyddpm.benchmark.quality_settings import MOST_SAMPLES
-from tinyddpm.benchmark.report import Report, Settings, measure, plain
+from tinyddpm.benchmark.report import Report, Settings, plain
 from tinyddpm.benchmark.scaling import Point
 from tinyddpm.cli import bench_report
 from tinyddpm.cli.bench_quality import SAMPLES, SEEDS, STEPS, QualityRequest, time_to_quality
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import refuse_others, threads_option
+from tinyddpm.cli.options import precision_option, refuse_others, threads_option
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.ledger import check_can_draw
 from tinyddpm.figures.scaling_plot import Series, scaling_figure
 from tinyddpm.figures.style import draw_and_save
+from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.config import PRESETS
 
 EXAMPLES = """\b
@@ -29,18 +32,28 @@ Examples:
   tinyddpm bench --preset mnist-1.7m --against torch
   tinyddpm bench --preset cifar10 --batch 8 --no-ops --no-memory
   tinyddpm bench --scaling --plot scaling.png
+  tinyddpm bench --device cuda --preset cifar10 --precision bf16 --against torch --compile
   tinyddpm bench --time-to-quality
   tinyddpm bench --time-to-quality --train-steps 2000 --seeds 1 --json
 """
 
-# Options, by parameter, of both measurements and of --time-to-quality alone.
+BATCH = {"cpu": 64, "cuda": 128}
+# Options, by parameter, that mean something to a GPU alone and to a CPU alone.
+OF_GPU = {"precision"}
+OF_CPU = {"shard", "threads", "growth", "bf16", "scaling", "plot"}
+# Those of both measurements on a CPU and of --time-to-quality alone.
 SHARED = {"preset", "threads", "device", "steps", "as_json"}
 OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", "out"}
 
 
 @click.command(epilog=EXAMPLES, short_help="Measure speed and memory.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="mnist", help="The network.")
-@click.option("--batch", type=click.IntRange(min=1), default=64, metavar="N", help="Images a step.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images a step.  [default: 64, on a GPU 128]",
+)
 @click.option(
     "--shard",
     type=click.IntRange(min=1),
@@ -49,7 +62,10 @@ OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", 
     help="Images that one thread takes at a time.  [default: the preset's]",
 )
 @threads_option
-@click.option("--device", type=click.Choice(["cpu"]), default="cpu", help="Where to compute.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute."
+)
+@precision_option
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
@@ -64,7 +80,11 @@ OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", 
     help="Steps of a turn, 0: as many as take a quarter of a second.  [default: 0]  "
     f"--time-to-quality: of the reverse chain.  [default: {STEPS}]",
 )
-@click.option("--ops/--no-ops", default=True, help="The training step by op, on one thread.")
+@click.option(
+    "--ops/--no-ops",
+    default=True,
+    help="The training step by op, on one thread; on a GPU by kernel.",
+)
 @click.option("--memory/--no-memory", default=True, help="Peak memory of five training steps.")
 @click.option(
     "--growth",
@@ -76,9 +96,15 @@ OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", 
 @click.option(
     "--against",
     type=click.Choice(["torch"]),
-    help="The same network in PyTorch beside it, in turns, in both memory formats.",
+    help="The same network in PyTorch beside it, in turns, in both memory formats; on a GPU in "
+    "channels last and the same precision.",
 )
-@click.option("--compile", "compiled", is_flag=True, help="With --against: torch.compile too.")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="With --against: torch.compile too; on a GPU in its modes default and reduce-overhead.",
+)
 @click.option("--bf16", is_flag=True, help="With --against: autocast to bfloat16 too.")
 @click.option("--scaling", is_flag=True, help="Time of an image by batch, channels and size.")
 @click.option(
@@ -132,6 +158,9 @@ def bench(**given: Any) -> None:
     The steps are those of `train` and `sample`, on random images and random weights. GFLOP/s count
     convolutions as their definition computes them, and backward as twice the forward.
 
+    On a GPU a turn lies between two events of the device. What is done once is done before: kernels
+    are compiled, steps are recorded. Scaling, growth and time to quality are a CPU's.
+
     --time-to-quality trains on MNIST instead, once for each seed, as long as the preset's recipe
     says, and nothing is stopped early because its samples are good. The clock runs from the first
     touch of the data to the last checkpoint written, without previews. Then samples are generated
@@ -140,17 +169,27 @@ def bench(**given: Any) -> None:
     of another machine or configuration in the same folder are refused.
     """
     context = click.get_current_context()
+    of_speed = {name: given[name] for name in given.keys() - OF_QUALITY}
+    if given["device"] == "cuda":
+        refuse_others(context, "bench --device cuda", of_speed.keys() - OF_CPU)
+        resolve_device("cuda")
+        _measure(**of_speed)
+        return
+    refuse_others(context, "bench on a CPU", given.keys() - OF_GPU)
     if given["time_to_quality"]:
         refuse_others(context, "--time-to-quality", SHARED | OF_QUALITY)
         names = [field.name for field in fields(QualityRequest)]
         time_to_quality(QualityRequest(**{name: given[name] for name in names}))
     else:
-        refuse_others(context, "bench without --time-to-quality", given.keys() - OF_QUALITY)
-        _measure(**{name: given[name] for name in given.keys() - OF_QUALITY})
+        refuse_others(context, "bench without --time-to-quality", {*of_speed})
+        _measure(**of_speed)
 
 
 def _measure(
     *,
+    device: str,
+    batch: int | None,
+    precision: Precision,
     against: str | None,
     compiled: bool,
     bf16: bool,
@@ -159,13 +198,15 @@ def _measure(
     **chosen: Any,
 ) -> None:
     """Measure speed and memory, and say what was found."""
-    modes = _modes(against, compiled=compiled, bf16=bf16)
+    modes = _modes(against, device, compiled=compiled, bf16=bf16)
     if plot:
         if not chosen["scaling"]:
             raise UsageError("--plot draws what --scaling measures", remedy="both")
         check_can_draw(plot)
     chosen |= {name: chosen[name] or 0 for name in ("shard", "steps")}
-    report = measure(Settings(modes=modes, **chosen), say)
+    chosen |= {"device": device, "batch": batch or BATCH[device]}
+    chosen["precision"] = precision if device == "cuda" else "fp32"
+    report = measure(Settings(modes=modes, **chosen))
     if as_json:
         click.echo(json.dumps(plain(report), ensure_ascii=False, indent=2))
     else:
@@ -175,9 +216,17 @@ def _measure(
         say(f"{plot}")
 
 
-def _modes(against: str | None, *, compiled: bool, bf16: bool) -> tuple[str, ...]:
+def measure(settings: Settings) -> Report:
+    """Measure on the device of ``settings``."""
+    if settings.device == "cuda":
+        return on_cuda.measure(settings, say)
+    return on_cpu.measure(settings, say)
+
+
+def _modes(against: str | None, device: str, *, compiled: bool, bf16: bool) -> tuple[str, ...]:
     """How PyTorch is to run; refused before the work if it is not there."""
-    extras = tuple(mode for mode, on in (("compile", compiled), ("bf16", bf16)) if on)
+    compilers = ("compile", "reduce-overhead") if device == "cuda" else ("compile",)
+    extras = (*(compilers if compiled else ()), *(("bf16",) if bf16 else ()))
     if against is None:
         if extras:
             raise UsageError("--compile and --bf16 are PyTorch's", remedy="--against torch")
@@ -188,8 +237,9 @@ def _modes(against: str | None, *, compiled: bool, bf16: bool) -> tuple[str, ...
 
 def _draw(report: Report, path: Path) -> None:
     scaling = report.scaling
-    if scaling is None:
+    if scaling is None or report.peak is None:
         return
+    peak = report.peak / report.settings.threads  # of one thread
 
     def series(name: str, points: list[Point], values: list[int]) -> Series:
         return Series(
@@ -197,7 +247,7 @@ def _draw(report: Report, path: Path) -> None:
             values,
             [1e3 * p.per_image for p in points],
             [1e3 * p.overhead * p.per_image for p in points],
-            [1e3 * p.flops * p.per_image * report.settings.threads / report.peak for p in points],
+            [1e3 * p.flops * p.per_image / peak for p in points],
         )
 
     varied = [
