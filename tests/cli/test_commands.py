@@ -120,6 +120,38 @@ def test_gradcheck_fails_when_a_gradient_is_wrong(cli, monkeypatch):
     assert "softmax" in next(line for line in out.splitlines() if "FAILED" in line)
 
 
+def test_the_program_is_called_by_its_name(monkeypatch, capsys):
+    """However it was started: what completes words in a shell asks for it by that."""
+    monkeypatch.setattr(sys, "argv", ["/opt/a-wrapper", "train", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().out.startswith("Usage: tinyddpm train [OPTIONS]")
+
+
+@pytest.mark.parametrize("told", ["", "Unable to allocate 7 TiB"])
+def test_too_little_memory_is_one_error(cli, monkeypatch, told):
+    def without(*_, **__):
+        raise MemoryError(told)
+
+    monkeypatch.setattr("tinyddpm.cli.train_plan.new", without)
+    cause = [f"cause: {told}"] if told else []
+    code, out, err = cli("train", "--device", "cpu")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: out of memory",
+        *cause,
+        "try: a smaller --batch or --n",
+    ]
+
+
+def test_images_that_are_no_squares_are_refused_by_their_file(cli):
+    np.save("oblong.npy", np.zeros((4, 16, 20), np.uint8))
+    code, out, err = cli("train", "--data", "oblong.npy")
+    assert (code, out) == (3, "")
+    assert f"{Path.cwd()}/oblong.npy are no squares" in err
+    assert "16×20 pixels" in err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -129,6 +161,13 @@ def test_gradcheck_fails_when_a_gradient_is_wrong(cli, monkeypatch):
         (["train", "--preset", "cifar10", "--batch", "0"], 2, ["batch must be at least 1"]),
         (["train", "--seed", "-1"], 2, ["--seed"]),
         (["train", "--batch", "many"], 2, ["--batch", "many"]),
+        (["train", "--batch", 10**30], 2, ["--batch", "x<=2147483647"]),
+        (["train", "--diffusion-steps", 10**30], 2, ["--diffusion-steps", "x<=1000000"]),
+        (["sample", "--n", 10**30], 2, ["--n", "x<=2147483647"]),
+        (["sample", "--interpolate", 10**30], 2, ["--interpolate", "x<=2147483647"]),
+        (["sample", "--guidance", "nan"], 2, ["--guidance", "nan is not a finite number"]),
+        (["sample", "--guidance", "inf"], 2, ["--guidance", "inf is not a finite number"]),
+        (["verify", "--alpha", "nan"], 2, ["--alpha", "nan is not a finite number"]),
         (["train", "--resume", "nowhere"], 2, ["nowhere", "no run"]),
         (["train", "--resume", "a", "--out", "b"], 2, ["--out"]),
         (["train", "--device", "tpu"], 2, ["tpu"]),

@@ -72,7 +72,7 @@ def test_list_shows_what_is_where(cli, tmp_path):
     assert out.splitlines() == [
         "glyphs         16×16×1  10,000 + 10,000 images  built in",
         "mnist          28×28×1  60,000 + 10,000 images  in part",
-        f"               0.0 MB in {own}",
+        f"               0.0 MiB in {own}",
         "               without train-labels-idx1-ubyte",
         "fashion-mnist  28×28×1  60,000 + 10,000 images  absent",
         f"               looked in {tmp_path}/own/fashion-mnist, {cache}/fashion-mnist",
@@ -169,7 +169,7 @@ def test_fetch_without_a_network_says_what_to_put_where(cli, tmp_path, monkeypat
     monkeypatch.setattr("tinyddpm.data.download.web.OpenerDirector.open", refused)
     code, out, err = cli("fetch", "cifar10")
     assert (code, out) == (3, "")
-    assert "downloading cifar-10-binary.tar.gz, 170.1 MB" in err
+    assert "downloading cifar-10-binary.tar.gz, 162 MiB" in err
     assert f"put cifar-10-binary.tar.gz (170052171 bytes) into {tmp_path}/cache" in err
 
 

@@ -86,6 +86,11 @@ def test_of_a_resumed_run_only_the_rest_counts(cli, dry, tmp_path):
     args = ["--resume", "runs/glyphs-1", "--train-steps", 9, "--preview-every", 2]
     found = dry(*args)
     assert (found["steps"], found["previews"]) == (5, 2)
+    out = cli("train", "--dry-run", *TINY, *args)[1]
+    assert "5 of 4 images" in out
+    assert "4 steps and a preview" in out
+    assert "and 2 previews of " in out
+    assert "preview" not in cli("train", "--dry-run", *TINY, *args, "--preview-every", 0)[1]
     assert contents(tmp_path) == before
 
 
@@ -96,6 +101,64 @@ def test_too_small_a_disk_is_said(cli, monkeypatch):
     assert code == 0
     assert "0.0 MiB are free" in out
     assert "warning: " in err
+
+
+@pytest.fixture
+def no_steps(monkeypatch):
+    """Doing a step would be a mistake."""
+
+    def refuse(*_):
+        raise AssertionError("a step was done")
+
+    monkeypatch.setattr(module, "_timed", refuse)
+    monkeypatch.setattr(module, "_timed_preview", refuse)
+
+
+@pytest.mark.usefixtures("no_steps")
+@pytest.mark.parametrize("absurd", [["--batch", 10**6, "--shard", 10**6], ["--batch", 2**31 - 1]])
+def test_what_does_not_fit_is_answered_without_a_step(cli, dry, absurd, monkeypatch):
+    monkeypatch.setattr(module, "free_memory", lambda: 2**33)
+    found = dry(*absurd)
+    assert found["least_memory"] > found["free_memory"] > 0
+    assert (found["peak_memory"], found["seconds"], found["step_seconds"]) == (None, None, [])
+    assert found["checkpoint"] >= 16 * found["parameters"]
+    code, out, err = cli("train", "--dry-run", *TINY, *absurd)
+    assert code == 0
+    assert "no step was done" in out
+    assert "warning: a step needs at least " in err
+    assert "a smaller --batch or --shard" in err
+
+
+def test_it_is_held_against_the_memory_that_is_free(dry, monkeypatch):
+    monkeypatch.setattr(module, "_timed", lambda *_: 1.0)
+    monkeypatch.setattr(module, "_timed_preview", lambda *_: 1.0)
+    least = dry()["least_memory"]
+    for free, total, fits in (
+        (least, 0, True),
+        (least - 1, 2 * least, False),
+        (None, least, True),  # where the system does not tell what is free
+        (None, least - 1, False),
+    ):
+        monkeypatch.setattr(module, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(module, "total_memory", lambda total=total: total)
+        assert bool(dry()["step_seconds"]) is fits
+
+
+def test_of_a_long_step_a_part_is_timed(cli, dry, monkeypatch):
+    timed = []
+
+    def remember(trainer, _step):
+        timed.append(trainer.config.batch)
+        return 0.5
+
+    monkeypatch.setattr(module, "_timed", remember)
+    steps = ["--train-steps", 10, "--preview-every", 0]
+    found = dry("--batch", 1000, *steps)
+    assert set(timed) == {found["timed_images"]} == {4 * 2}
+    assert found["seconds"] == 0.5 * 1000 / 8 * 10
+    assert found["peak_memory"] >= dry("--batch", 8, *steps)["peak_memory"] + 128 * 992
+    assert dry("--batch", 7, *steps)["seconds"] == 0.5 * 10
+    assert "from 3 steps with 8 images of" in cli("train", "--dry-run", *TINY, "--batch", 1000)[1]
 
 
 MEASURED = """

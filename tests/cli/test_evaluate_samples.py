@@ -1,6 +1,7 @@
 """``tinyddpm evaluate`` for the quality of samples, as a user meets it."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -14,7 +15,7 @@ from tinyddpm.cli.main import commands, main
 from tinyddpm.evaluation import chunks, sample_quality
 from tinyddpm.evaluation.classifier import read, shipped
 from tinyddpm.evaluation.fit_lenet import Recipe
-from tinyddpm.training import kept_samples
+from tinyddpm.training import kept_samples, model
 from tinyddpm.training.model import load
 
 TINY = ["--batch", "4", "--shard", "16", "--threads", "1", "--device", "cpu", "--train-steps", "1"]
@@ -25,13 +26,23 @@ MORE = CHUNK + 12  # samples, in two chunks
 TRAIN, TEST = bars(200, seed=0), bars(60, seed=1)
 
 
+def crop(digits):
+    return digits._replace(images=np.ascontiguousarray(digits.images[:, 6:22, 6:22]))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Hardly trained runs on stand-ins for MNIST and on glyphs, and images in files."""
     folder = tmp_path_factory.mktemp("quality")
     data = str(write_mnist(folder / "mnist", TRAIN, TEST))
     mnist = ["--data", "mnist", "--data-dir", data, "--preset", "glyphs"]
-    chosen = {"plain": mnist, "classes": [*mnist, "--conditional"], "glyphs": []}
+    small = [write_mnist(folder / "small-mnist", *(crop(digits) for digits in (TRAIN, TEST)))]
+    chosen = {
+        "plain": mnist,
+        "classes": [*mnist, "--conditional"],
+        "glyphs": [],
+        "small": ["--data", "mnist", "--data-dir", *map(str, small), "--preset", "glyphs"],
+    }
     for name, options in chosen.items():
         out = ["--out", str(folder / name)]
         commands.main(["train", *TINY, *CHAIN, *options, *out], standalone_mode=False)
@@ -175,16 +186,60 @@ def test_other_samples_are_kept_apart(evaluate, options):
 
 def test_a_network_with_classes_is_asked_for_those_of_the_training_images(evaluate, monkeypatch):
     asked = []
-    guided = kept_samples.guided_model
+    guided = model.guided_model
 
     def spying(model, labels, **options):
         asked.append(labels)
         return guided(model, labels, **options)
 
-    monkeypatch.setattr(kept_samples, "guided_model", spying)
+    monkeypatch.setattr(model, "guided_model", spying)
     found(evaluate, "classes", "--samples", MORE, *SHORT)
     labels = np.resize(TRAIN.labels, 2 * CHUNK)
     np.testing.assert_array_equal(np.concatenate(asked), labels)
+
+
+def test_of_classes_that_were_asked_for_there_is_no_chi2(evaluate):
+    """Nothing about them is left to chance."""
+    result = found(evaluate, "classes", "--samples", 30, *SHORT)
+    assert result["classes_given"] is True
+    assert result["samples"]["homogeneity"] is None
+    assert result["real"]["homogeneity"]["chi2"] > 0
+    _, out, _ = evaluate("classes", "--samples", 30, *SHORT)
+    (line,) = (line for line in out.splitlines() if "chi2, 9 degrees" in line)
+    assert line.split()[3] == "–"
+    assert "(p = " in line  # of the real ones
+    assert "chi2: not of these samples, which were asked for by their classes" in out
+    result = found(evaluate, "plain", "--samples", 30, *SHORT)
+    assert result["classes_given"] is False
+    assert result["samples"]["homogeneity"]["chi2"] > 0
+    assert "asked for by" not in evaluate("plain", "--samples", 30, *SHORT)[1]
+
+
+def test_a_sheet_that_could_not_be_written_is_refused_before_the_walk(evaluate, folder, walks):
+    os.mkfifo(folder / "pipe.png")
+    code, out, err = evaluate("plain", "--samples", 30, *SHORT, "--sheet", "pipe.png")
+    assert (code, out, walks) == (6, "", [])
+    assert "pipe.png is neither a file nor a folder" in err
+
+
+def test_a_network_of_other_images_is_refused_before_the_walk(evaluate, walks):
+    """One that learnt from files by the names of MNIST's, and of another size."""
+    code, out, err = evaluate("small", "--samples", 30, *SHORT, "--data-dir", "mnist")
+    assert (code, out, walks) == (3, "", [])
+    assert "these images are 16×16×1" in err
+
+
+def test_a_damaged_chunk_is_one_error_before_the_walk(evaluate, folder, walks):
+    args = ["plain", "--samples", MORE, *SHORT, "--seed", 8]
+    path = folder / found(evaluate, *args)["folder"] / "chunk-00001.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+    path.with_name("chunk-00000.npz").unlink()
+    walks.clear()
+    code, out, err = evaluate(*args)
+    assert (code, out, walks) == (3, "", [])
+    assert f"error: the samples kept in {path} cannot be used\ncause: " in err
+    path.unlink()
+    assert found(evaluate, *args)["samples"]["images"] == MORE
 
 
 def test_a_long_generation_says_so_beforehand(evaluate, monkeypatch):

@@ -10,6 +10,8 @@ from PIL import Image, ImageSequence
 from tinyddpm.cli.main import commands, main
 from tinyddpm.cli.sample import _shoot
 from tinyddpm.diffusion.sampling import SampleStep
+from tinyddpm.figures.grid import grid_size
+from tinyddpm.training.model import TrainedModel
 
 TINY = ["--batch", "4", "--shard", "2", "--threads", "1", "--device", "cpu", "--lr", "1"]
 FAST = ["--threads", 1, "--device", "cpu"]
@@ -139,7 +141,7 @@ def test_a_row_keeps_to_one_class(images):
     [
         (["--interpolate", 3, "--ddim", 1], ["--interpolate", "--ddim 0"]),
         (["--interpolate", 3, "--n", 64], ["rows of 3", "--n 66"]),
-        (["--interpolate", 1], ["--interpolate", "x>=2"]),
+        (["--interpolate", 1], ["--interpolate", "2<=x"]),
         (["--gif", "way.mp4"], ["way.mp4", ".gif"]),
         (["--gif", "no/folder/way.gif"], ["no/folder"]),
         (["--gif", "samples.png"], ["two results"]),
@@ -154,6 +156,24 @@ def test_what_does_not_go_together_is_refused_before_the_work(sample, args, word
     assert "step" not in err
     for word in words:
         assert word in err
+
+
+def test_a_gif_that_would_be_too_large_is_refused_before_the_work(sample, monkeypatch):
+    walks = []
+    monkeypatch.setattr(TrainedModel, "walk", lambda *_, **__: walks.append(1) or iter(()))
+    monkeypatch.setattr(TrainedModel, "decode", lambda *_, **__: walks.append(1) or iter(()))
+    wide = ["--interpolate", 1338, "--n", 1338, "--steps", 1]  # of 48 + 1 pixels each, but for one
+    code, out, err = sample("plain", *wide, "--gif", "way.gif")
+    assert (code, out, walks) == (2, "", [])
+    assert "65535 pixels a side" in err
+    assert "65561×48" in err
+
+
+def test_the_size_that_is_foreseen_is_that_of_the_picture(sample, tmp_path):
+    for args, columns in ((["--n", 5], None), (["--interpolate", 2, "--n", 4], 2)):
+        assert sample("plain", "--steps", 1, "--gif", "way.gif", *args)[0] == 0
+        with Image.open(tmp_path / "way.gif") as film:
+            assert film.size == grid_size((args[-1], 16, 16, 1), columns=columns, zoom=3)
 
 
 def test_a_folder_of_other_things_is_refused_before_the_work(sample, tmp_path):

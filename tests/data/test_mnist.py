@@ -122,7 +122,7 @@ def test_a_given_folder_without_the_files_is_named_and_nothing_is_fetched(tmp_pa
 def test_images_and_labels_must_agree(tmp_path: Path) -> None:
     two = struct.pack(">2I", 0x0801, 2) + bytes(2)
     put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", two)
-    with pytest.raises(DataError, match=r"3 images.*\n.*\(2,\)"):
+    with pytest.raises(DataError, match=rf"mnist in {tmp_path}: 3 images.*\n.*\(2,\)"):
         load("mnist", data_dir=tmp_path)
 
 

@@ -1,11 +1,14 @@
 """Chunks: a stop costs one of them, and nothing else depends on it."""
 
+import io
 import json
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 
-from tinyddpm.errors import StorageError
+from tinyddpm.errors import DataError, StorageError
 from tinyddpm.evaluation.chunks import CHUNK, ChunkFolder, chunk_count
 
 SHAPE = (4, 4, 1)
@@ -59,23 +62,49 @@ def test_a_stop_costs_one_chunk(tmp_path):
     np.testing.assert_array_equal(images, whole)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", None])
-def test_a_damaged_chunk_is_generated_again(tmp_path, content):
+def packed(shape, size):
+    """A .npz whose header promises bytes of ``shape``, and which holds ``size`` of them."""
+    member, file = io.BytesIO(), io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", member.getvalue() + bytes(size))
+    return file.getvalue()
+
+
+LARGE = 30 * 2**20
+DAMAGE = {
+    "empty": lambda _: b"",
+    "cut at its head": lambda _: b"PK\x03\x04",
+    "cut short": lambda whole: whole[:-30],
+    "other images": lambda _: packed((CHUNK, 5, 5, 1), CHUNK * 25),
+    "a header too large": lambda _: packed((2**40,), 10),
+    "content too large": lambda _: packed((LARGE,), LARGE),
+    "content too large for its header": lambda _: packed((CHUNK, *SHAPE), LARGE),
+    "no zip": lambda _: bytes(LARGE),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_chunk_is_named_and_read_in_little_memory(tmp_path, damage):
     folder = a_folder(tmp_path)
     folder.collect(2 * CHUNK, Generator())
     chunk = folder.path / "chunk-00001.npz"
-    chunk.write_bytes(chunk.read_bytes()[:-30] if content is None else content)
+    chunk.write_bytes(damage(chunk.read_bytes()))
+    tracemalloc.start()
+    try:
+        for look in (folder.missing, lambda images: folder.collect(images, Generator(stop_at=0))):
+            with pytest.raises(DataError, match=str(chunk)) as refusal:
+                look(2 * CHUNK)
+            assert refusal.value.cause
+            assert "delete it" in refusal.value.remedy
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+    chunk.unlink()  # as the error says
     generate = Generator()
-    images = a_folder(tmp_path).collect(2 * CHUNK, generate)
+    folder.collect(2 * CHUNK, generate)
     assert generate.asked == [CHUNK]
-    np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(2 * CHUNK) % 251)
-
-
-def test_a_chunk_of_other_images_is_generated_again(tmp_path):
-    folder = a_folder(tmp_path)
-    folder.collect(CHUNK, Generator())
-    np.savez(folder.path / "chunk-00000.npz", images=np.zeros((CHUNK, 5, 5, 1), np.uint8))
-    assert folder.missing(CHUNK) == [0]
 
 
 def test_other_settings_have_another_folder(tmp_path):

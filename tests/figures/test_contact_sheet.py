@@ -42,14 +42,26 @@ def test_every_block_is_there_below_the_one_before(channels):
 
 def test_titles_are_written():
     blank, written = (
-        np.asarray(contact_sheet([Block(title, images(100, 5))], columns=5))
+        np.asarray(contact_sheet([Block(title, images(100, 30))], columns=30))
         for title in ("", "Samples")
     )
     assert blank.shape == written.shape
     rows = np.flatnonzero((blank != written).any(axis=1))
-    block = np.asarray(grid(images(100, 5), columns=5, zoom=2))
+    block = np.asarray(grid(images(100, 30), columns=30, zoom=2))
     ((top, _),) = places(written, block)
     assert 0 < rows.min() <= rows.max() < top
+
+
+def test_no_title_is_cut():
+    """Also not above a few small images."""
+    title = "The nearest to a training image, and that below"
+    narrow, wide = (
+        np.asarray(contact_sheet([Block(title, images(100, count))], columns=count))
+        for count in (1, 100)
+    )
+    top = places(wide, np.asarray(grid(images(100, 100), columns=100, zoom=2)))[0][0]
+    ink = [(sheet[:top] < 128).sum() for sheet in (narrow, wide)]
+    assert ink[0] == ink[1] > 100
 
 
 def test_pairs_lie_below_each_other():

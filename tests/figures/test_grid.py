@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinyddpm.errors import StorageError
-from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.figures.grid import grid, grid_size, save_png
 
 GAP = 96
 
@@ -34,6 +34,8 @@ def test_every_image_lies_in_its_place(
     sheet = sheet.reshape(*sheet.shape[:2], channels)
     assert sheet.shape[0] == rows * (height * zoom + gap) - gap
     assert sheet.shape[1] == columns * (width * zoom + gap) - gap
+    foreseen = grid_size(images.shape, columns=columns, zoom=zoom, gap=gap)
+    assert foreseen == (sheet.shape[1], sheet.shape[0])
 
     rest = np.ones(sheet.shape[:2], bool)
     for i, image in enumerate(images):
@@ -48,7 +50,7 @@ def test_every_image_lies_in_its_place(
 
 @pytest.mark.parametrize(("n", "size"), [(1, (1, 1)), (2, (3, 1)), (5, (5, 3)), (16, (7, 7))])
 def test_the_sheet_is_nearly_square(n: int, size: tuple[int, int]) -> None:
-    assert grid(np.zeros((n, 1, 1, 1), np.uint8)).size == size
+    assert grid(np.zeros((n, 1, 1, 1), np.uint8)).size == size == grid_size((n, 1, 1, 1))
 
 
 def test_grey_stays_grey_and_colour_colour() -> None:

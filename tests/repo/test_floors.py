@@ -15,6 +15,7 @@ FLOORS = {
     "blas": 0,
     "files": 0,
     "machine": 0,
+    "output_folder": 0,
     "rng": 0,
     "zips": 0,
     "ops": 1,
@@ -37,7 +38,13 @@ FLOORS = {
 }
 ALLOWED_OUTSIDE = {"numpy", "PIL", "click", "cupy", "matplotlib", "threadpoolctl", "torch"}
 # Within the ground floor: everything may raise the package's errors and name its array types.
-GROUND = {"errors": set(), "arrays": {"errors"}, "files": {"errors"}, "rng": {"arrays"}}
+GROUND = {
+    "errors": set(),
+    "arrays": {"errors"},
+    "files": {"errors"},
+    "output_folder": {"errors"},
+    "rng": {"arrays"},
+}
 
 
 def room(path: Path) -> str:

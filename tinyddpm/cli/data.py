@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tinyddpm.cli.messages import say
+from tinyddpm.cli.sizes import size
 from tinyddpm.data.download import RemoteFile
 from tinyddpm.data.holdings import KNOWN, KnownSet, Verdict, obtain, verify
 from tinyddpm.errors import DataError
@@ -95,7 +96,7 @@ def fetch_(name: str) -> None:
     """
 
     def tell(file: RemoteFile) -> None:
-        say(f"downloading {file.name}, {_megabytes(file.size)}, from {KNOWN[name].mirrors[0]}")
+        say(f"downloading {file.name}, {size(file.size)}, from {KNOWN[name].mirrors[0]}")
 
     for path in obtain(KNOWN[name], tell=tell):
         click.echo(path)
@@ -109,8 +110,8 @@ def _details(known: KnownSet) -> list[str]:
     files = list(dict.fromkeys(found.values()))
     if not files:
         return [f"looked in {_joined(known.folders)}", f"tinyddpm data fetch {known.name} gets it"]
-    size = _megabytes(sum(path.stat().st_size for path in files))
-    lines = [f"{size} in {_joined(list(dict.fromkeys(path.parent for path in files)))}"]
+    held = size(sum(path.stat().st_size for path in files))
+    lines = [f"{held} in {_joined(list(dict.fromkeys(path.parent for path in files)))}"]
     missing = [part.name for part in known.parts if part.name not in found]
     return [*lines, f"without {', '.join(missing)}"] if missing else lines
 
@@ -159,7 +160,3 @@ def _joined(folders: list[Path]) -> str:
 
 def _text(path: Path | None) -> str | None:
     return str(path) if path else None
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -19,8 +19,8 @@ import tinyddpm
 from tinyddpm.arrays import cuda_obstacle
 from tinyddpm.benchmark.surroundings import gemm_peak
 from tinyddpm.blas import blas_name, blas_threads, one_blas_thread
-from tinyddpm.cli.dry_run import free_space, size
 from tinyddpm.cli.options import RUNS
+from tinyddpm.cli.sizes import free_space, size
 from tinyddpm.data.folders import data_folders
 from tinyddpm.kernels.cpu.memory import keep_pages
 from tinyddpm.machine import free_memory, total_memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,56 +10,62 @@ import click
 
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.progress import duration
+from tinyddpm.cli.sizes import free_space, size
 from tinyddpm.cli.train_plan import Plan
-from tinyddpm.training.estimate import TIMED_STEPS, Estimate, estimate
+from tinyddpm.training.estimate import Estimate, estimate
 from tinyddpm.training.loop import Execution
-
-MIB = 2**20
 
 
 def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     """Print what the run will take, if it is written to ``out``."""
-    say(f"timing {TIMED_STEPS + 1} steps of {plan.config.batch} images")
+    say("looking at what a step takes")
     found = estimate(plan.config, plan.dataset, execution, plan.checkpoint)
     free = free_space(plan.run.path if plan.run else out)
     if as_json:
         whole = {**found._asdict(), "disk": found.disk, "free": free, "seconds": found.seconds}
         click.echo(json.dumps(whole, indent=2))
     else:
-        click.echo("\n".join(_as_text(plan, found, free)))
+        click.echo("\n".join(_as_text(found, free)))
+    if found.least_memory > found.free_memory:
+        say(
+            f"warning: a step needs at least {size(found.least_memory)} of memory, and "
+            f"{size(found.free_memory)} are free: a smaller --batch or --shard"
+        )
     needed = found.disk + found.checkpoint  # a new one is whole before an old one goes
     if needed > free:
         say(f"warning: {size(needed)} are needed, and {size(free)} are free")
 
 
-def _as_text(plan: Plan, found: Estimate, free: int) -> Iterator[str]:
-    seconds = sorted(found.step_seconds)
+def _as_text(found: Estimate, free: int) -> Iterator[str]:
     yield f"parameters  {found.parameters:,}"
-    yield f"steps       {found.steps:,} of {plan.config.batch} images"
-    yield (
-        f"memory      {size(found.peak_memory)}, the peak of {len(seconds) + 1} steps "
-        f"and a preview ({size(found.images)} of it images); "
-        f"up to {size(found.checkpoint)} more while a checkpoint is written"
-    )
+    yield f"steps       {found.steps:,} of {found.batch:,} images"
+    yield f"memory      {_memory(found)}"
     yield (
         f"disk        {size(found.disk)}: {found.checkpoints} checkpoints of "
         f"{size(found.checkpoint)} and {size(found.metrics)} of metrics; {size(free)} are free"
     )
-    yield (
-        f"time        {duration(found.seconds)}, from {len(seconds)} steps of "
-        f"{seconds[0]:.3f} to {seconds[-1]:.3f} s and {found.previews} previews of "
-        f"{found.preview_seconds:.1f} s; writing checkpoints comes on top"
+    yield f"time        {_time(found)}"
+
+
+def _memory(found: Estimate) -> str:
+    if found.peak_memory is None:
+        return f"at least {size(found.least_memory)}; {size(found.free_memory)} are free"
+    return (
+        f"{size(found.peak_memory)}, the peak of {len(found.step_seconds) + 1} steps"
+        f"{' and a preview' if found.previews else ''} ({size(found.images)} of it images); "
+        f"up to {size(found.checkpoint)} more while a checkpoint is written"
     )
 
 
-def size(count: int) -> str:
-    """Return ``count`` bytes in MiB, or in GiB from 1,000 MiB on."""
-    if count >= 1000 * MIB:
-        return f"{count / 1024 / MIB:.1f} GiB"
-    return f"{count / MIB:.1f} MiB" if count < 10 * MIB else f"{count / MIB:.0f} MiB"
-
-
-def free_space(folder: Path) -> int:
-    """Return the bytes that are free for ``folder``, which may be yet to be made."""
-    folder = folder.absolute()
-    return shutil.disk_usage(folder).free if folder.is_dir() else free_space(folder.parent)
+def _time(found: Estimate) -> str:
+    if found.seconds is None:
+        return "not known: no step was done, for it would not fit into memory"
+    seconds = sorted(found.step_seconds)
+    part = f" with {found.timed_images:,} images" if found.timed_images < found.batch else ""
+    count = found.previews
+    previews = f" and {count:,} preview{'s' * (count > 1)} of {found.preview_seconds:.1f} s"
+    return (
+        f"{duration(found.seconds)}, from {len(seconds)} steps{part} of "
+        f"{seconds[0]:.3f} to {seconds[-1]:.3f} s{previews if count else ''}; "
+        "writing checkpoints comes on top"
+    )

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from tinyddpm import data
-from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.cli.progress import Progress
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation import classifier
@@ -17,6 +16,7 @@ from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.digits import digits_of
 from tinyddpm.evaluation.fit_lenet import Recipe, fit
 from tinyddpm.kernels.cpu.memory import keep_pages
+from tinyddpm.output_folder import check_folder_of
 
 
 @dataclass(frozen=True, kw_only=True)

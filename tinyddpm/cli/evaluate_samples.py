@@ -14,7 +14,6 @@ from tinyddpm.cli import quality_report
 from tinyddpm.cli.kept_samples import kept_samples
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import check_steps
-from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.cli.progress import Progress
 from tinyddpm.cli.quality_sheet import quality_sheet
 from tinyddpm.cli.run_data import checkpoint_of, data_of, load_data
@@ -27,6 +26,7 @@ from tinyddpm.evaluation.digits import Digits, check_shape, digits_of
 from tinyddpm.evaluation.sample_quality import STAGES, check_count, measure
 from tinyddpm.figures.grid import save_png
 from tinyddpm.kernels.cpu.memory import keep_pages
+from tinyddpm.output_folder import check_folder_of
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kept_samples import Sampling
@@ -81,6 +81,7 @@ def evaluate_generated(request: GeneratedRequest) -> None:
     config = RunConfig.from_json(found.checkpoint.config)
     _check_learnt(config)
     trained = from_checkpoint(found.checkpoint, request.weights, resolve_device(request.device))
+    check_shape((request.samples, *trained.image_shape))
     steps = check_steps(request.steps, trained.diffusion.schedule.T)
     yardstick = _yardstick(request, config)
     check_count(request.samples, yardstick.train)
@@ -89,15 +90,17 @@ def evaluate_generated(request: GeneratedRequest) -> None:
         trained, found.path, request.samples, sampling, yardstick.train.labels, request.threads
     )
     say(f"the samples are in {folder}")
+    classes_given = config.network.classes > 0
     name = f"{found.path}: step {trained.step}, {request.weights} weights, {sampling.name}"
     origin = {
         "checkpoint": str(found.path),
         "step": trained.step,
         "weights": request.weights,
         "sampling": asdict(sampling),
+        "classes_given": classes_given,
         "folder": str(folder),
     }
-    _report(request, yardstick, images, name, origin)
+    _report(request, yardstick, images, name, origin, classes_given=classes_given)
 
 
 def evaluate_files(request: FilesRequest) -> None:
@@ -157,6 +160,8 @@ def _report(
     images: ByteArray,
     name: str,
     origin: dict[str, Any],
+    *,
+    classes_given: bool = False,
 ) -> None:
     """Measure ``images``, called ``name``, and say what was found."""
     classifier, train, test = yardstick
@@ -165,7 +170,15 @@ def _report(
         Workers(request.threads) as workers,
         Progress("measuring", STAGES) as progress,
     ):
-        quality = measure(images, train, test, classifier, workers, progress=progress.advance)
+        quality = measure(
+            images,
+            train,
+            test,
+            classifier,
+            workers,
+            classes_given=classes_given,
+            progress=progress.advance,
+        )
     if request.json:
         result = {**origin, **quality_report.as_json(quality, classifier)}
         click.echo(json.dumps(result, indent=2))

@@ -16,6 +16,7 @@ from tinyddpm.concepts.catalogue import CONCEPTS, LECTURE, find
 from tinyddpm.concepts.concept import Check, Concept, location
 from tinyddpm.errors import StorageError, UsageError
 from tinyddpm.figures.catalogue import write_figure
+from tinyddpm.output_folder import check_folder_of
 
 EXAMPLES = """\b
 Examples:
@@ -164,8 +165,7 @@ def _draw(concept: Concept, path: Path) -> None:
             f"concept {concept.name} has a table and no figure",
             remedy=f"tinyddpm explain {concept.name}",
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} in")
+    check_folder_of(path)
     write_figure(concept.figure, path)
 
 

@@ -9,7 +9,7 @@ import click
 
 import tinyddpm
 from tinyddpm.cli.bench import bench
-from tinyddpm.cli.completion import completion
+from tinyddpm.cli.completion import PROGRAM, completion
 from tinyddpm.cli.data import data
 from tinyddpm.cli.doctor import doctor
 from tinyddpm.cli.evaluate import evaluate
@@ -68,7 +68,7 @@ def main() -> None:
     """Run the command line; a user's mistake gives one message and no traceback."""
     _forgive_poor_encodings()
     try:
-        code = commands.main(standalone_mode=False)
+        code = commands.main(prog_name=PROGRAM, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         if where := origin_of_mistake(error):
@@ -82,7 +82,8 @@ def main() -> None:
         click.echo(f"error: {where}{error.strerror or error}", err=True)
         code = StorageError.exit_code
     except MemoryError as error:
-        click.echo(f"error: out of memory ({error})\ntry: a smaller --batch or --n", err=True)
+        cause = f"\ncause: {error}" if str(error) else ""
+        click.echo(f"error: out of memory{cause}\ntry: a smaller --batch or --n", err=True)
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,7 @@ from tinyddpm.errors import UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
 
 RUNS = Path("runs")  # where runs are written, and looked for
+MOST = 2**31 - 1  # images; random numbers, files and other programs count no further
 
 device_option = click.option(
     "--device",
@@ -38,6 +40,17 @@ weights_option = click.option(
     help="The moving average of the weights, or the last ones.",
 )
 seed_type = click.IntRange(0, 2**32 - 1)
+
+
+def finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    """Return the ``value`` of an option, if it is a number: NaN lies in every range.
+
+    Raises:
+        click.BadParameter: it is NaN or infinite.
+    """
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def check_steps(steps: int | None, T: int) -> int:

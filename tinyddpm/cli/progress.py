@@ -85,9 +85,12 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return ``seconds`` as hours and minutes, or minutes and seconds."""
+    """Return ``seconds`` in its two largest units of days, hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,}d{hours:02d}h"
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"

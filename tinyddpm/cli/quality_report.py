@@ -66,6 +66,8 @@ def _notes(samples: Looks, real: Looks, widest: int) -> Iterator[str]:
         f"of {samples.count:,} training images"
     )
     yield "cfd: Fréchet distance to the test images; R: the samples' over the real mean"
+    if samples.homogeneity is None:
+        yield "chi2: not of these samples, which were asked for by their classes"
     if samples.count < DEFINED_AT:
         yield f"R is defined at {DEFINED_AT:,} samples; with fewer it is closer to 1"
     if samples.count < widest:
@@ -90,7 +92,7 @@ def _looks_as_json(looks: Looks) -> dict[str, Any]:
         "black": looks.black._asdict(),
         "nearest_training_image": _neighbour_distances(looks),
         "classes": looks.classes.tolist(),
-        "homogeneity": looks.homogeneity._asdict(),
+        "homogeneity": looks.homogeneity._asdict() if looks.homogeneity else None,
     }
 
 
@@ -106,7 +108,7 @@ def _neighbour_distances(looks: Looks) -> dict[str, float]:
 
 def _homogeneity(looks: Looks) -> str:
     found = looks.homogeneity
-    return f"{found.chi2:.1f} (p = {found.p:.2g})"
+    return f"{found.chi2:.1f} (p = {found.p:.2g})" if found else "–"
 
 
 def _share(share: Estimate) -> str:

@@ -13,8 +13,10 @@ from tinyddpm.arrays import resolve_device, to_host
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
+    MOST,
     check_steps,
     device_option,
+    finite,
     precision_option,
     seed_type,
     threads_option,
@@ -61,7 +63,7 @@ IMAGES, ROWS = 64, 8
 @click.option(
     "--interpolate",
     "columns",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, MOST),
     metavar="K",
     help="Rows of K images on the way from one noise to another, each by DDIM without noise.",
 )
@@ -75,12 +77,13 @@ IMAGES, ROWS = 64, 8
     "--guidance",
     type=float,
     default=0.0,
+    callback=finite,
     metavar="W",
     help="Weight of classifier-free guidance: ε = (1 + W) ε(class) − W ε(no class).",
 )
 @click.option(
     "--n",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST),
     metavar="N",
     help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
 )
@@ -142,6 +145,7 @@ def sample(
     files.check()
     n = _count(n, columns, eta)
     model = _load(run, weights, device, precision)
+    files.check_size((n, *model.image_shape), columns)
     steps = check_steps(steps, model.diffusion.schedule.T)
     classes = model.config.class_names
     labels = _labels(class_name, classes, n)

@@ -10,17 +10,18 @@ import click
 import numpy as np
 
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.output_folder import check_folder_of
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.animation import (
     check_animation_name,
+    check_animation_size,
     check_frames_folder,
     save_animation,
     save_frames,
 )
-from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.figures.grid import grid, grid_size, save_png
 from tinyddpm.files import write_atomically
+from tinyddpm.output_folder import check_folder_of
 
 
 class SampleFiles(NamedTuple):
@@ -64,6 +65,16 @@ class SampleFiles(NamedTuple):
                 raise UsageError(f"{self.frames} is for the frames alone, and not for {path.name}")
             check_folder_of(path)
 
+    def check_size(self, shape: tuple[int, ...], columns: int | None) -> None:
+        """Likewise, once it is known that the images will be of ``shape`` (N, H, W, C).
+
+        Raises:
+            UsageError: they make a picture too large for the file.
+        """
+        if self.gif:
+            size = grid_size(shape, columns=columns, zoom=_zoom(shape))
+            check_animation_size(self.gif, size)
+
     def write(self, film: list[ByteArray], columns: int | None) -> None:
         """Write what was asked for, and the names to stdout.
 
@@ -72,7 +83,7 @@ class SampleFiles(NamedTuple):
             columns: images in a row; None: as many as make the picture nearly square.
         """
         images = film[-1]
-        sheet = partial(grid, columns=columns, zoom=max(1, 56 // images.shape[1]))
+        sheet = partial(grid, columns=columns, zoom=_zoom(images.shape))
         save_png(sheet(images), self.out)
         click.echo(self.out)
         if self.npz:
@@ -86,3 +97,8 @@ class SampleFiles(NamedTuple):
         if self.frames:
             save_frames(map(sheet, film), self.frames)
             click.echo(self.frames)
+
+
+def _zoom(shape: tuple[int, ...]) -> int:
+    """Small images are shown larger."""
+    return max(1, 56 // shape[1])

@@ -17,6 +17,7 @@ from tinyddpm.cli import dry_run, print_config, train_plan
 from tinyddpm.cli.completion import complete_data, complete_preset, complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
+    MOST,
     RUNS,
     device_option,
     precision_option,
@@ -50,6 +51,7 @@ Examples:
   tinyddpm train --data mnist --batch 32 --print-config > mine.toml
   tinyddpm train --config mine.toml --seed 1
 """
+LONGEST_CHAIN = 1_000_000
 
 
 @click.command(epilog=EXAMPLES, short_help="Train a network.")
@@ -90,7 +92,12 @@ Examples:
     metavar="N",
     help="Steps in all, from the beginning.  [default: the preset's]",
 )
-@click.option("--batch", type=int, metavar="N", help="Images per step.  [default: the preset's]")
+@click.option(
+    "--batch",
+    type=click.IntRange(max=MOST),
+    metavar="N",
+    help="Images per step.  [default: the preset's]",
+)
 @click.option(
     "--shard",
     type=int,
@@ -119,7 +126,7 @@ Examples:
 @click.option(
     "--diffusion-steps",
     "T",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, LONGEST_CHAIN),
     metavar="T",
     help="Length of the chain.  [default: the preset's]",
 )

@@ -10,7 +10,7 @@ from tinyddpm import data as data_sets
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.run_data import data_of, load_data
 from tinyddpm.data import Dataset
-from tinyddpm.errors import UsageError
+from tinyddpm.errors import DataError, UsageError
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig, default_preset, fit_to, recipe
@@ -51,6 +51,7 @@ def new(given: dict[str, Any]) -> Plan:
         skip_bad=given.get("skip_bad", False),
     )
     _check_size(given.pop("image_size", None), dataset.images.shape[1])
+    _check_square(name, dataset)
     preset = given.pop("preset", default_preset(name, dataset.images.shape))
     where = str(dataset.folder.absolute()) if dataset.folder else ""
     class_names = dataset.class_names if given.pop("conditional", False) else ()
@@ -98,6 +99,16 @@ def _check_size(asked: int | None, size: int) -> None:
         raise UsageError(
             f"--image-size {asked} cannot be: the images have {size} pixels",
             remedy="no --image-size; it is for a new run on a folder of pictures",
+        )
+
+
+def _check_square(name: str, dataset: Dataset) -> None:
+    _, height, width, _ = dataset.images.shape
+    if height != width:
+        raise DataError(
+            f"the images in {name} are no squares",
+            cause=f"they have {height}×{width} pixels",
+            remedy="cut or fill them up; pictures of a folder are cut to squares",
         )
 
 

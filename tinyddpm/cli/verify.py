@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from tinyddpm.cli.options import seed_type
+from tinyddpm.cli.options import finite, seed_type
 from tinyddpm.identities import IDENTITIES, Identity, Outcome, Setting
 
 EXAMPLES = """\b
@@ -32,6 +32,7 @@ Examples:
     "--alpha",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     default=1e-6,
+    callback=finite,
     metavar="P",
     help="Probability of rejecting any of them although all hold.",
 )

@@ -79,6 +79,18 @@ def load_array(path: Path, split: Split = "train") -> Dataset:
     return Dataset(path.stem, images, labels, class_names, path)
 
 
+def load_exactly(path: Path, name: str, shape: tuple[int, ...]) -> ByteArray:
+    """Return the images called ``name`` in ``path``, which must be of ``shape``.
+
+    Raises:
+        DataError: they are not, and nothing of them was read; or the file is damaged.
+    """
+    with _members(path) as members:
+        if name not in members:
+            raise _Refused(f"expected an array {name!r}, found {', '.join(members)}")
+        return _read(members[name], name, _image_bytes, shape)
+
+
 @contextmanager
 def _members(path: Path) -> Iterator[Mapping[str, _Member]]:
     """Yield the arrays in ``path`` by name; whatever is wrong with them becomes a DataError."""
@@ -123,11 +135,18 @@ def _members_of(archive: zipfile.ZipFile, size: int) -> dict[str, _Member]:
     return members
 
 
-def _read(member: _Member, name: str, convert: Callable[[_Values, str], ByteArray]) -> ByteArray:
+def _read(
+    member: _Member,
+    name: str,
+    convert: Callable[[_Values, str], ByteArray],
+    expected: tuple[int, ...] | None = None,
+) -> ByteArray:
     """Return the array of a member, converted to bytes block by block."""
     with member.open() as stream:
         shape, fortran_order, dtype = _header(stream, name)
         count = math.prod(shape)
+        if expected not in {None, shape}:
+            raise _Refused(f"expected {name} of shape {expected}, found {shape}")
         if min(shape, default=0) < 1 or not 0 < count <= MAX_BYTES:
             raise _Refused(f"expected {name} of 1 to {MAX_BYTES} values, found shape {shape}")
         if stream.tell() + count * dtype.itemsize != member.size:

@@ -46,21 +46,26 @@ class Dataset:
         """Refuse what is not a data set."""
         if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.size == 0:
             raise DataError(
-                f"data set {self.name}: images must be bytes of shape (N, H, W, C), none of them 0",
+                f"{self._title}: images must be bytes of shape (N, H, W, C), none of them 0",
                 cause=f"got {_kind(self.images)}",
             )
         if self.labels is None:
             return
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.uint8:
             raise DataError(
-                f"data set {self.name}: {len(self.images)} images need as many bytes of labels",
+                f"{self._title}: {len(self.images)} images need as many bytes of labels",
                 cause=f"got {_kind(self.labels)}",
             )
         if self.class_names and self.labels.max() >= len(self.class_names):
             raise DataError(
-                f"data set {self.name}: labels must lie in 0 … {len(self.class_names) - 1}",
+                f"{self._title}: labels must lie in 0 … {len(self.class_names) - 1}",
                 cause=f"got {self.labels.max()}",
             )
+
+    @property
+    def _title(self) -> str:
+        """What an error calls it: by where it was read from, if that is known."""
+        return f"data set {self.name}" + (f" in {self.folder}" if self.folder else "")
 
     @cached_property
     def fingerprint(self) -> str:

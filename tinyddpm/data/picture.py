@@ -91,8 +91,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         found = "something else, or one damaged at its head" if path.stat().st_size else "nothing"
         raise BadPictureError(f"expected a PNG or JPEG, found {found}") from error
+    except Image.DecompressionBombError as error:  # far more, before _check could see it
+        raise BadPictureError(f"expected at most {MAX_PIXELS} pixels, found far more") from error
     except Exception as error:  # Pillow meets damaged bytes with a dozen types
-        raise BadPictureError(str(error) or type(error).__name__) from error
+        found = str(error) or type(error).__name__
+        raise BadPictureError(f"expected a sound PNG or JPEG, found: {found}") from error
 
 
 def _check(image: Image.Image) -> None:

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tinyddpm.data.array_file import load_exactly
 from tinyddpm.data.dataset import ByteArray
+from tinyddpm.errors import DataError
 from tinyddpm.files import storage_errors, write_atomically
 
 CHUNK = 128  # images; a multiple of all presets' shards
@@ -46,7 +48,11 @@ class ChunkFolder:
         self.shape = shape
 
     def missing(self, images: int) -> list[int]:
-        """Return the numbers of the chunks that are yet to be generated for ``images``."""
+        """Return the numbers of the chunks that are yet to be generated for ``images``.
+
+        Raises:
+            DataError: a chunk that is there is damaged, or holds something else.
+        """
         return [i for i in range(chunk_count(images)) if self._read(i) is None]
 
     def collect(self, images: int, generate: Callable[[int], ByteArray]) -> ByteArray:
@@ -55,6 +61,7 @@ class ChunkFolder:
         ``generate(first)`` returns the CHUNK images from number ``first`` on.
 
         Raises:
+            DataError: a chunk that is there is damaged, or holds something else.
             StorageError: the folder cannot be written to.
         """
         with storage_errors(self.path):
@@ -76,14 +83,18 @@ class ChunkFolder:
         write_atomically(self._file(i), lambda file: np.savez_compressed(file, images=chunk))
 
     def _read(self, i: int) -> ByteArray | None:
-        """Chunk ``i``, or None where it is missing or damaged."""
-        try:
-            with self._file(i).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                images: ByteArray = archive["images"]
-        except Exception:  # a damaged chunk, whatever its damage, is generated again
+        """Chunk ``i``, or None where it is yet to be generated."""
+        path = self._file(i)
+        if not path.exists():
             return None
-        sound = images.shape == (CHUNK, *self.shape) and images.dtype == np.uint8
-        return images if sound else None
+        try:
+            return load_exactly(path, "images", (CHUNK, *self.shape))
+        except DataError as error:
+            raise DataError(
+                f"the samples kept in {path} cannot be used",
+                cause=error.cause or str(error.args[0]),
+                remedy="delete it, and they are generated again",
+            ) from error
 
     def _file(self, i: int) -> Path:
         return self.path / f"chunk-{i:05d}.npz"

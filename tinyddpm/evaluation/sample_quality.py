@@ -6,7 +6,8 @@
                       training images each, against the same test images. Only R can be compared
                       between classifiers. Its definition is at n = 10,000.
     unsure            share of images whose most probable class has p < 0.9
-    classes           histogram of the most probable class, against that of the training images
+    classes           histogram of the most probable class, against that of the training images,
+                      unless the classes were given: then nothing about them is left to chance
     black             share of pixels that are 0
     neighbours        distance to the nearest training image (see ``neighbours``)
 
@@ -18,7 +19,7 @@ copies in the distance to their neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class Looks:
         count: the number of images.
         unsure: share with p < ``SURE``.
         classes: (10,) how many of each class.
-        homogeneity: of these with the classes of the training images.
+        homogeneity: of these with the classes of the training images; None if classes were given.
         black: share of pixels that are 0, over images.
         neighbours: in the training images.
     """
@@ -103,7 +104,7 @@ class Looks:
     count: int
     unsure: Estimate
     classes: IntArray
-    homogeneity: Homogeneity
+    homogeneity: Homogeneity | None
     black: Estimate
     neighbours: Neighbours
 
@@ -125,6 +126,7 @@ def measure(
     classifier: Classifier,
     workers: Workers,
     *,
+    classes_given: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Quality:
     """Measure ``images`` (N, 28, 28, 1) by the real images ``train`` and ``test``.
@@ -135,6 +137,7 @@ def measure(
         test: others, with which samples are compared.
         classifier: what looks at them.
         workers: threads, on which nothing depends.
+        classes_given: the samples were asked for by their classes.
         progress: told of each of the ``STAGES``.
 
     Raises:
@@ -155,6 +158,8 @@ def measure(
         )
         progress(f"took {layer} and {REAL_DRAWS} of real images")
     samples = _looks(ours, known, workers)
+    if classes_given:
+        samples = replace(samples, homogeneity=None)
     progress("found the neighbours of the samples")
     real = _looks(unseen, known, workers)
     progress("found the neighbours of the test images")

@@ -71,6 +71,25 @@ def check_animation_name(path: Path) -> None:
         )
 
 
+def check_animation_size(path: Path, size: tuple[int, int]) -> None:
+    """Refuse pictures of a ``size``, width and height, that the animation ``path`` cannot have.
+
+    Raises:
+        UsageError: it is a GIF, which has 16 bits for each.
+    """
+    if path.suffix.lower() == ".gif":
+        _check_gif_size(size)
+
+
+def _check_gif_size(size: tuple[int, int]) -> None:
+    if max(size) > _GIF_SIDE:
+        raise UsageError(
+            f"a GIF has at most {_GIF_SIDE} pixels a side",
+            cause=f"this one would have {size[0]}×{size[1]}",
+            remedy="an animated .png, or fewer images in a row",
+        )
+
+
 def _duration(index: int, count: int) -> int:
     return LAST_FRAME_MS if index == count - 1 else FRAME_MS
 
@@ -79,12 +98,7 @@ def _write_gif(sheets: Iterable[Image.Image], count: int, file: BinaryIO) -> Non
     """The palette of the file is that of grey; frames in colour bring their own."""
     for index, sheet in enumerate(sheets):
         if index == 0:
-            if max(sheet.size) > _GIF_SIDE:
-                raise UsageError(
-                    f"a GIF has at most {_GIF_SIDE} pixels a side",
-                    cause=f"this one would have {sheet.width}×{sheet.height}",
-                    remedy="an animated .png, or fewer images in a row",
-                )
+            _check_gif_size(sheet.size)
             file.write(b"GIF89a" + struct.pack("<HHBBB", *sheet.size, 0xF7, 0, 0))
             file.write(bytes(level for level in range(256) for _ in "rgb"))
             file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # repeat without end

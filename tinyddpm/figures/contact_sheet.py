@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,12 +39,13 @@ def paired(above: Array, below: Array, columns: int) -> Array:
 def contact_sheet(blocks: Sequence[Block], *, columns: int, zoom: int = 2) -> Image.Image:
     """Return the ``blocks``, each below its title, with ``columns`` images in a row."""
     grids = [grid(block.images, columns=columns, zoom=zoom) for block in blocks]
-    width = 2 * _MARGIN + max(part.width for part in grids)
+    font = ImageFont.load_default(_TEXT)
+    titles = [math.ceil(font.getlength(block.title)) for block in blocks]
+    width = 2 * _MARGIN + max(*titles, *(part.width for part in grids))
     height = _MARGIN + sum(_LINE + part.height + _MARGIN for part in grids)
     mode = "L" if {part.mode for part in grids} == {"L"} else "RGB"
     sheet = Image.new(mode, (width, height), _PAPER if mode == "L" else (_PAPER,) * 3)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
-    top = _MARGIN
+    draw, top = ImageDraw.Draw(sheet), _MARGIN
     for block, part in zip(blocks, grids, strict=True):
         draw.text((_MARGIN, top), block.title, _INK if mode == "L" else (_INK,) * 3, font)
         sheet.paste(part, (_MARGIN, top + _LINE))

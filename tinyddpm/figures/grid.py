@@ -31,7 +31,7 @@ def grid(images: Array, *, columns: int | None = None, zoom: int = 1, gap: int =
     n, height, width, channels = images.shape
     if channels not in {1, 3}:
         raise ValueError(f"images must have 1 or 3 channels: got {channels}")
-    columns = math.ceil(math.sqrt(n)) if columns is None else columns
+    columns = _square(n) if columns is None else columns
     if columns < 1 or zoom < 1 or gap < 0:
         raise ValueError(
             f"columns and zoom start at 1, gap at 0: got columns={columns}, zoom={zoom}, gap={gap}"
@@ -44,6 +44,21 @@ def grid(images: Array, *, columns: int | None = None, zoom: int = 1, gap: int =
     sheet = tiles.reshape(rows, columns, *tile, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * tile[0], columns * tile[1], channels)[gap:, gap:]
     return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+
+
+def grid_size(
+    shape: tuple[int, ...], *, columns: int | None = None, zoom: int = 1, gap: int = 1
+) -> tuple[int, int]:
+    """Return the width and height of the sheet that ``grid`` makes of images of ``shape``."""
+    n, height, width, _ = shape
+    columns = _square(n) if columns is None else columns
+    rows = -(-n // columns)
+    return columns * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap
+
+
+def _square(n: int) -> int:
+    """The columns that make a sheet of ``n`` images nearly square."""
+    return math.ceil(math.sqrt(n))
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tinyddpm.arrays import Array
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.style import BLUE, GREEN, ORANGE, RED, label, panels
+from tinyddpm.output_folder import check_folder_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +33,11 @@ def check_can_draw(path: Path) -> None:
     Raises:
         UsageError: Matplotlib is not installed, the name does not end in .png or .svg, or its
             folder is not there.
+        StorageError: the folder cannot be written to.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"a figure is written as {' or '.join(_FORMATS)}", cause=f"got {path}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} in")
+    check_folder_of(path)
     panels()
 
 

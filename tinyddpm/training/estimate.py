@@ -4,26 +4,32 @@ Memory is the most that the process has had after these steps and the beginning 
 all that follow do the same. A checkpoint is four flat float32 arrays (see ``checkpoint``), 16 bytes
 a parameter. Time is the median of the steps after the first, times the steps to be done, and the
 previews between them.
+
+On a CPU a step takes its shards in turn. Of a long one only the first few are timed, and the rest
+take as long; and no step is done at all if there is not the memory that it takes at the least.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from tinyddpm.arrays import to_host
 from tinyddpm.data.dataset import Dataset
-from tinyddpm.machine import peak_memory
+from tinyddpm.machine import free_memory, peak_memory, total_memory
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import FLAT, Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_step import DeviceTrainer
+from tinyddpm.training.least_memory import PER_IMAGE, least_memory
 from tinyddpm.training.model import TrainedModel
 from tinyddpm.training.step import Trainer
 
 TIMED_STEPS = 3  # after one that warms up
+TIMED_SHARDS = 4  # of such a step, for each thread of a CPU
 TIMED_PREVIEW = 2  # steps of the reverse chain
 KEPT = 3  # checkpoints of a run
 METRICS_LINE = 240  # bytes, about
@@ -35,24 +41,32 @@ class Estimate(NamedTuple):
     Attributes:
         parameters: of the network.
         images: the data set in memory.
-        peak_memory: of the host, of this process so far.
+        least_memory: of the host, what the steps take at least; 0 on a GPU, where it is not known.
+        free_memory: of the host.
+        peak_memory: of the host, of this process; None if no step was done.
         checkpoint: one of them, as a file.
         checkpoints: how many there will be at the end.
         metrics: the file of metrics at the end.
         steps: to be done.
-        step_seconds: of the steps that were timed.
+        step_seconds: of the steps that were timed; none if they would not fit into memory.
+        timed_images: in each of these.
+        batch: images in a step of the run.
         previews: to be drawn.
         preview_seconds: of one of them.
     """
 
     parameters: int
     images: int
-    peak_memory: int
+    least_memory: int
+    free_memory: int
+    peak_memory: int | None
     checkpoint: int
     checkpoints: int
     metrics: int
     steps: int
     step_seconds: list[float]
+    timed_images: int
+    batch: int
     previews: int
     preview_seconds: float
 
@@ -62,10 +76,12 @@ class Estimate(NamedTuple):
         return self.checkpoint * self.checkpoints + self.metrics
 
     @property
-    def seconds(self) -> float:
-        """How long it will take; writing the checkpoints comes on top."""
-        steps = statistics.median(self.step_seconds) * self.steps
-        return steps + self.preview_seconds * self.previews
+    def seconds(self) -> float | None:
+        """How long it will take, if that is known; writing the checkpoints comes on top."""
+        if not self.step_seconds:
+            return None
+        step = statistics.median(self.step_seconds) * self.batch / self.timed_images
+        return step * self.steps + self.preview_seconds * self.previews
 
 
 def estimate(
@@ -74,29 +90,38 @@ def estimate(
     execution: loop.Execution,
     resume_from: Checkpoint | None = None,
 ) -> Estimate:
-    """Do a few steps of a run, keep nothing of them, and return what the whole will take.
+    """Do a few steps of a run, if they fit, keep nothing, and return what the whole will take.
 
     Raises:
         NonFiniteError: the loss or the gradient of one of these steps is not finite.
     """
     first, last = resume_from.step if resume_from else 0, config.train_steps
     previews = _multiples(first, last, execution.preview_every)
-    with Workers(execution.threads if execution.device == "cpu" else 1) as workers:
-        trainer = loop.trainer_for(config, dataset, workers, execution)
+    free, on_cpu = free_memory() or total_memory(), execution.device == "cpu"
+    with Workers(execution.threads if on_cpu else 1) as workers:
+        longest = TIMED_SHARDS * workers.threads * config.shard
+        timed = min(config.batch, longest) if on_cpu else config.batch
+        trainer = loop.trainer_for(replace(config, batch=timed), dataset, workers, execution)
         if resume_from:
             loop.restore(trainer, resume_from)
-        seconds = [_timed(trainer, first + number) for number in range(1, TIMED_STEPS + 2)]
-        preview_seconds = _timed_preview(trainer, execution) if previews else 0.0
+        least = least_memory(config, trainer.network, workers.threads) if on_cpu else 0
+        numbers = range(1, TIMED_STEPS + 2) if least <= free else ()
+        seconds = [_timed(trainer, first + number) for number in numbers]
+        preview_seconds = _timed_preview(trainer, execution) if seconds and previews else 0.0
     count, extra = trainer.network.parameters.count, trainer.times.state().values()
     return Estimate(
         parameters=count,
         images=dataset.images.nbytes,
-        peak_memory=peak_memory(),
+        least_memory=least,
+        free_memory=free,
+        peak_memory=peak_memory() + PER_IMAGE * (config.batch - timed) if seconds else None,
         checkpoint=len(FLAT) * 4 * count + sum(array.nbytes for array in extra),
         checkpoints=min(KEPT, 2 + _multiples(first, last - 1, execution.save_every)),
         metrics=METRICS_LINE * last,
         steps=last - first,
         step_seconds=seconds[1:],
+        timed_images=timed,
+        batch=config.batch,
         previews=previews,
         preview_seconds=preview_seconds,
     )

@@ -1,0 +1,81 @@
+"""The least memory of a step: a step takes no less, and not many times as much."""
+
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from tinyddpm.data import load
+from tinyddpm.nn.unet import UNet
+from tinyddpm.parallel import Workers
+from tinyddpm.training.config import recipe
+from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.least_memory import PER_IMAGE, kept_an_image, least_memory
+from tinyddpm.training.step import Trainer
+
+
+def config_of(batch, shard, preset="glyphs"):
+    return replace(recipe(preset, "glyphs"), batch=batch, shard=shard)
+
+
+def network_of(config):
+    return UNet(config.network, kernels=kernels_for("cpu"))
+
+
+def taken(config, threads):
+    """The most bytes that are held while a run is set up and does its first step."""
+    dataset = load("glyphs")
+    tracemalloc.start()
+    try:
+        with Workers(threads) as workers:
+            Trainer(config, dataset, workers, kernels_for("cpu")).step(1)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("batch", "shard"), [(16, 16), (48, 24), (64, 64)])
+def test_a_step_takes_as_much_and_not_twice_more(batch, shard):
+    config = config_of(batch, shard)
+    least = least_memory(config, network_of(config), 1)
+    found = taken(config, 1)
+    assert 0.5 * found < least < found
+
+
+def test_it_grows_with_the_images_that_are_at_work_at_once():
+    small = config_of(64, 8)
+    network = network_of(small)
+    per_image, gradient = kept_an_image(network), 4 * network.parameters.count
+    one = least_memory(small, network, 1)
+    assert least_memory(small, network, 2) - one == 8 * per_image + gradient
+    assert least_memory(small, network, 100) - one == 56 * per_image + 7 * gradient
+    assert least_memory(config_of(64, 16), network, 1) - one == 8 * per_image
+    assert least_memory(config_of(64, 10**9), network, 1) - one == 56 * per_image
+    assert least_memory(config_of(10**9, 8), network, 1) - one == (10**9 - 64) * PER_IMAGE
+
+
+def test_what_is_kept_of_an_image_does_not_depend_on_how_many_there_are():
+    """Prepared weights and parameters are kept once, and are none of it."""
+    network = network_of(config_of(1, 1))
+    x = 4 * network.config.image_size**2  # bytes of an image
+    channels = sum(network.config.channels)
+    assert x * channels < kept_an_image(network) < 50 * x * channels
+
+
+def test_a_long_batch_takes_its_share():
+    """Of each image place, index, time, weight and loss, whatever is done with them."""
+    taken_by = {}
+    for batch in (100_000, 300_000):
+        config = config_of(batch, 1000)
+        dataset = load("glyphs")
+        with Workers(1) as workers:
+            trainer = Trainer(config, dataset, workers, kernels_for("cpu"))
+            trainer._shard = lambda _network, _step, places, *_: places * 0.0
+            tracemalloc.start()
+            try:
+                trainer.step(1)
+                taken_by[batch] = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    each = (taken_by[300_000] - taken_by[100_000]) / 200_000
+    assert PER_IMAGE <= each < 1.1 * PER_IMAGE

@@ -1,0 +1,53 @@
+"""The least memory that the steps of a run take on a CPU, found without doing one.
+
+    4 P (4 + S)     float32: value, average and two moments of P parameters, and a gradient for each
+                    of the S shards that are at work at once
+    A S N           what a network's forward keeps for its backward, A of each of a shard's N images
+    128 B           place, image, time, weight and loss of each of a batch's B images, and what they
+                    are drawn from
+
+A is the difference between sending four images through the network and two: prepared weights are
+kept once, and of a single image small maps are convolved in another way. What comes and goes within
+a layer is not counted, nor what the process has already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinyddpm.arrays import Array
+from tinyddpm.nn.unet import UNet
+from tinyddpm.training.config import RunConfig
+
+PER_IMAGE = 128  # bytes, of the batch
+
+
+def least_memory(config: RunConfig, network: UNet, threads: int) -> int:
+    """Return the bytes that the steps of ``config`` take at least, on as many ``threads``."""
+    at_once = min(threads, -(-config.batch // config.shard))
+    images = min(at_once * config.shard, config.batch)
+    flat = 4 * network.parameters.count * (4 + at_once)
+    return flat + kept_an_image(network) * images + PER_IMAGE * config.batch
+
+
+def kept_an_image(network: UNet) -> int:
+    """Return the bytes that a forward of ``network`` keeps of each image."""
+    return (_kept(network, 4) - _kept(network, 2)) // 2
+
+
+def _kept(network: UNet, count: int) -> int:
+    shape = network.config.image_size, network.config.image_size, network.config.in_channels
+    _, saved = network.forward(np.zeros((count, *shape), np.float32), np.zeros(count, np.int64))
+    held = {array.__array_interface__["data"][0]: array.nbytes for array in _arrays(saved)}
+    return sum(held.values())
+
+
+def _arrays(saved: object) -> Iterator[Array]:
+    """All arrays in nested tuples and lists."""
+    if isinstance(saved, np.ndarray):
+        yield saved
+    elif isinstance(saved, tuple | list):
+        for part in saved:
+            yield from _arrays(part)
