@@ -1,6 +1,4 @@
-"""NumPy or CuPy: the one module that knows CuPy exists, besides the CUDA kernels and the benchmark's
-``device``.
-"""
+"""NumPy or CuPy: the one module, besides the CUDA kernels and the benchmark, that knows of CuPy."""
 
 from __future__ import annotations
 
