@@ -57,13 +57,13 @@ struct Fiber {
   jmp_buf resume;
   State state;
   dim3 index;
-  std::vector<char> stack;
   std::vector<std::vector<Copy>> groups; // committed, the oldest first
   std::vector<Copy> open;                // not yet committed
 };
 
 static const size_t STACK = 128 * 1024, SLOT = 64;
 static std::vector<Fiber> fibers;
+static char* stacks; // STACK bytes a thread: the caller's, so that all libraries share them
 static std::vector<char> slots; // SLOT bytes a thread, for exchanges within a warp
 static ucontext_t scheduler_context;
 static jmp_buf scheduler;
@@ -160,7 +160,7 @@ inline void prepare_block(int threads, size_t shared_bytes) {
     fiber.open.clear();
     fiber.index = {i % x, i / x % y, i / (x * y)};
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_sp = stacks + i * STACK;
     fiber.context.uc_stack.ss_size = STACK;
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, entry, 0);
@@ -217,12 +217,12 @@ inline void run_block(int threads, std::mt19937& random) {
 
 // 0, or 1 with the reason in `failure`.
 inline int launch(const unsigned* grid, const unsigned* block, size_t shared_bytes, unsigned seed,
-                  int eager, std::function<void()> kernel) {
+                  int eager, char* memory_of_stacks, std::function<void()> kernel) {
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {block[0], block[1], block[2]};
   int threads = block[0] * block[1] * block[2];
   if ((int)fibers.size() < threads) fibers.resize(threads);
-  for (int i = 0; i < threads; i++) fibers[i].stack.resize(STACK);
+  stacks = memory_of_stacks;
   slots.resize((threads + 31) / 32 * 32 * SLOT);
   std::vector<unsigned char> memory(shared_bytes + 1024);
   dynamic_shared = (unsigned char*)(((uintptr_t)memory.data() + 1023) & ~(uintptr_t)1023);

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("c++") or shutil.which("g++")
 FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off"]
 MARGIN = 256  # bytes of NaN on either side of an array
+STACKS = np.empty((1024, 128 * 1024), np.uint8)  # of the threads of a block
 
 
 def build_library(text, parameters, cache):
@@ -53,9 +54,10 @@ def _entry(name, parameters):
     names = ", ".join(f"a{i}" for i in range(len(parameters)))
     return (
         f'extern "C" int sim_{name}(const unsigned* grid, const unsigned* block, size_t shared,\n'
-        "    unsigned seed, int eager, void** args) {\n"
+        "    unsigned seed, int eager, char* stacks, void** args) {\n"
         f"{cast}"
-        f"  return sim::launch(grid, block, shared, seed, eager, [=] {{ {name}({names}); }});\n}}"
+        f"  auto kernel = [=] {{ {name}({names}); }};\n"
+        "  return sim::launch(grid, block, shared, seed, eager, stacks, kernel);\n}"
     )
 
 
@@ -107,7 +109,8 @@ class SimRuntime:
         )
         sizes = [(ctypes.c_uint * 3)(*d, *(1,) * (3 - len(d))) for d in (grid, block)]
         seed = ctypes.c_uint((self.seed * 1_000_003 + self.launches) % 2**32)
-        if run(*sizes, ctypes.c_size_t(shared_bytes), seed, int(self.eager), pointers):
+        stacks = ctypes.c_void_p(STACKS.ctypes.data)
+        if run(*sizes, ctypes.c_size_t(shared_bytes), seed, int(self.eager), stacks, pointers):
             raise AssertionError(f"{function.name}: {library.sim_failure().decode()}")
         self._check_margins(function.name)
 
