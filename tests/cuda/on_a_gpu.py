@@ -49,7 +49,7 @@ def parts(batch):
 @click.argument("chosen", nargs=-1)
 def main(minutes, batch, file, chosen):
     """Run the parts, or the CHOSEN ones (such as: ours eager)."""
-    deadline, reports = time.monotonic() + 60 * minutes, []
+    deadline, reports, failed = time.monotonic() + 60 * minutes, [], False
     for name, command, seconds in parts(batch):
         left = deadline - time.monotonic()
         if chosen and name not in chosen:
@@ -58,7 +58,8 @@ def main(minutes, batch, file, chosen):
         if left < 5:
             click.echo("left out: no time is left")
             continue
-        told = run(command, min(seconds, left))
+        status, told = run(command, min(seconds, left))
+        failed |= status != 0
         if name not in BENCH:
             click.echo(told)
         elif told:
@@ -67,10 +68,11 @@ def main(minutes, batch, file, chosen):
         if file:
             file.write_text(json.dumps(reports, indent=1))
     table(reports)
+    sys.exit(failed)
 
 
 def run(command, seconds):
-    """Run a module in a process of its own; what it wrote to stdout."""
+    """Run a module in a process of its own; its exit status, and what it wrote to stdout."""
     begun = time.monotonic()
     done = subprocess.run(
         ["timeout", str(int(seconds) + 1), sys.executable, "-m", *command],
@@ -81,7 +83,7 @@ def run(command, seconds):
     )
     status = {0: "done", 124: "cut off"}.get(done.returncode, f"failed ({done.returncode})")
     click.echo(f"-- {status} after {time.monotonic() - begun:.0f} s")
-    return done.stdout
+    return done.returncode, done.stdout
 
 
 def rows(report):

@@ -28,25 +28,25 @@ REPORT = {
 }
 
 
-def invoke(monkeypatch, parts, *args):
+def invoke(monkeypatch, parts, *args, status=0):
     monkeypatch.setattr(on_a_gpu, "parts", lambda _batch: parts)
     done = CliRunner().invoke(on_a_gpu.main, args, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == status, done.output
     return done.output
 
 
 def test_a_part_that_fails_does_not_stop_the_others(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     parts = [("machine", ("no_such_module",), 30), ("ours", ("nor_this",), 30)]
-    said = invoke(monkeypatch, parts)
+    said = invoke(monkeypatch, parts, status=1)
     assert said.count("-- failed (1)") == 2
     assert "milliseconds a step" in said
     assert "left out" in invoke(monkeypatch, parts, "--minutes", "0.01")
-    assert "no_such_module" not in invoke(monkeypatch, parts, "ours")
+    assert "no_such_module" not in invoke(monkeypatch, parts, "ours", status=1)
 
 
 def test_reports_are_told_kept_and_put_together(monkeypatch, tmp_path):
-    monkeypatch.setattr(on_a_gpu, "run", lambda *_: json.dumps(REPORT))
+    monkeypatch.setattr(on_a_gpu, "run", lambda *_: (0, json.dumps(REPORT)))
     said = invoke(monkeypatch, [("eager", ("any",), 30)], "--json", str(tmp_path / "found.json"))
     assert json.loads((tmp_path / "found.json").read_text()) == [REPORT]
     table = [" ".join(line.split()) for line in said.splitlines()]
