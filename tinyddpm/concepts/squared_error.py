@@ -129,7 +129,8 @@ CONCEPTS = (
         title="The divergence of two Gaussians, and the weight w_t",
         text="""With equal variances the divergence of two Gaussians is the squared distance of
         their means over 2σ². Both means are x_t less some noise, so that each term of the bound
-        is a squared error of the noise with a weight. The weight is largest at small t.""",
+        is a squared error of the noise with a weight. It falls along most of the chain, and
+        rises again where β comes near 1, at the end of a cosine schedule steeply.""",
         equation="""KL(𝒩₁ ‖ 𝒩₂) = ½ (log σ₂²/σ₁² + σ₁²/σ₂² − 1 + (m₁−m₂)²/σ₂²)
         L_{t−1} = w_t ‖ε − ε_θ‖² + const,   w_t = β_t²/(2 σ_t² α_t (1−ᾱ_t))""",
         functions=(normal_kl, bound.eps_weights),

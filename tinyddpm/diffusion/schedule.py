@@ -154,9 +154,9 @@ class NoiseSchedule:
 
 
 def _check_steps(T: int, least: int, reason: str) -> None:
-    if least > T:
+    if not isinstance(T, int | np.integer) or least > T:
         raise UsageError(
-            f"this schedule needs T >= {least}: {reason}",
+            f"this schedule needs a whole number T >= {least}: {reason}",
             cause=f"T = {T}",
             remedy=f"at least {least} steps, or NoiseSchedule.from_beta",
         )
