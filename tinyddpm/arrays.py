@@ -53,8 +53,8 @@ def cuda_obstacle() -> str:
     """Return why CUDA cannot be used here, or an empty string if it can."""
     try:
         import cupy  # noqa: PLC0415  an optional extra, imported only where a GPU is asked for
-    except ImportError as error:
-        return f"CuPy is not installed: {error}"
+    except ModuleNotFoundError as error:
+        return "CuPy is not installed" if error.name == "cupy" else f"CuPy lacks {error.name}"
     except Exception as error:  # a half-broken installation must not stop those who need no GPU
         return f"CuPy cannot be imported: {type(error).__name__}: {error}"
     if int(cupy.__version__.split(".")[0]) < CUPY_MAJOR:

@@ -72,6 +72,12 @@ def test_resuming_needs_nothing_but_the_run(trained):
     assert RunDirectory.open(Path("runs/glyphs-1")).latest_checkpoint().checkpoint.step == 3
 
 
+def test_a_run_goes_by_its_name(trained, tmp_path):
+    assert trained("sample", "glyphs-1", "--steps", 2, "--n", 1, "--out", "a.png")[0] == 0
+    assert (tmp_path / "a.png").is_file()
+    assert trained("runs", "compare", "glyphs-1", "runs/glyphs-1")[0] == 0
+
+
 def test_the_newest_run_is_sampled(trained, tmp_path):
     code, out, err = trained("sample", "--steps", 3, "--n", 5, "--npz", "raw.npz")
     assert code == 0, err
@@ -195,7 +201,7 @@ def test_cuda_without_cupy_names_the_way_out(cli, monkeypatch):
     assert 'pip install "tinyddpm[cuda12]"' in err
     code, _, err = cli("train", "--device", "auto", "--train-steps", 1, "--batch", 2)
     assert code == 0
-    assert "device: cpu; no GPU: CuPy is not installed" in err
+    assert "device: cpu (no GPU: CuPy is not installed)" in err
 
 
 def test_an_existing_run_is_not_overwritten(trained, tmp_path):

@@ -19,6 +19,7 @@ from tinyddpm.cli.evaluate_samples import (
     evaluate_generated,
 )
 from tinyddpm.cli.options import (
+    RunPath,
     device_option,
     option_names,
     refuse_others,
@@ -48,7 +49,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 
 
 @click.command(epilog=EXAMPLES, short_help="Measure a trained network.")
-@click.argument("run", type=click.Path(path_type=Path), required=False, shell_complete=complete_run)
+@click.argument("run", type=RunPath(), required=False, shell_complete=complete_run)
 @click.option("--nll", is_flag=True, help="The likelihood, by its bound, in bits/dim.")
 @click.option(
     "--samples",
@@ -72,7 +73,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 )
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=RunPath(),
     metavar="RUN",
     shell_complete=complete_run,
     help="--nll: another run, measured on the same images (and, if its chain is as long, the same "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -40,6 +41,23 @@ weights_option = click.option(
     help="The moving average of the weights, or the last ones.",
 )
 seed_type = click.IntRange(0, 2**32 - 1)
+
+
+class RunPath(click.Path):
+    """A run or a checkpoint file: its path, or the name of a run in ``RUNS``."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path, below ``RUNS`` if it leads to something only there."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return RUNS / path if not path.exists() and (RUNS / path).exists() else path
 
 
 def finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float:

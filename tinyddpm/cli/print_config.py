@@ -49,6 +49,8 @@ def _unset(ctx: click.Context, config: RunConfig, name: str, *, of_the_run: bool
     """Who decides an option that was not given."""
     if of_the_run and ctx.params["resume"]:
         return f"run {ctx.params['resume']}"
+    if name == "data_dir" and config.data_dir:
+        return "where it was found"
     return f"preset {config.preset}" if of_the_run and name not in _NOT_THE_PRESETS else "default"
 
 

@@ -11,7 +11,7 @@ import click
 
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import RUNS
+from tinyddpm.cli.options import RUNS, RunPath
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.sparkline import sparkline
 from tinyddpm.errors import CheckpointError, UsageError
@@ -61,8 +61,8 @@ def runs(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
 
 
 @runs.command(epilog=EXAMPLES_OF_COMPARE, short_help="Hold two runs together.")
-@click.argument("a", type=click.Path(path_type=Path), shell_complete=complete_run)
-@click.argument("b", type=click.Path(path_type=Path), shell_complete=complete_run)
+@click.argument("a", type=RunPath(), shell_complete=complete_run)
+@click.argument("b", type=RunPath(), shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the text.")
 def compare(a: Path, b: Path, as_json: bool) -> None:  # noqa: FBT001
     """Hold runs A and B together: where their settings differ, and their losses side by side.
@@ -163,8 +163,10 @@ def _as_text(
     drawn = [value for means in fine for value in means if value is not None]
     for run, means in zip(pair, fine, strict=True):
         yield f"{sparkline(means, min(drawn, default=0), max(drawn, default=0))}  {run.path}"
+    if pair[0].config.diffusion.objective != "hybrid":
+        differences.pop("diffusion.vlb_weight", None)  # nothing is weighted by it
     if any(key.startswith(MEANING) for key in differences):
-        yield "\nthe losses do not mean the same: data, classes or chain differ"
+        yield "\nthe losses do not mean the same: data, classes, chain or objective differ"
 
 
 def _number(value: float | None) -> str:

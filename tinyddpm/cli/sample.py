@@ -14,6 +14,7 @@ from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
     MOST,
+    RunPath,
     check_steps,
     device_option,
     finite,
@@ -46,7 +47,7 @@ IMAGES, ROWS = 64, 8
 
 
 @click.command(epilog=EXAMPLES, short_help="Generate images.")
-@click.argument("run", type=click.Path(path_type=Path), required=False, shell_complete=complete_run)
+@click.argument("run", type=RunPath(), required=False, shell_complete=complete_run)
 @click.option(
     "--steps",
     type=int,

@@ -19,6 +19,7 @@ from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
     MOST,
     RUNS,
+    RunPath,
     device_option,
     precision_option,
     seed_type,
@@ -166,7 +167,7 @@ LONGEST_CHAIN = 1_000_000
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=RunPath(),
     metavar="RUN",
     shell_complete=complete_run,
     help="Go on with this run; of the options above only --train-steps and --data-dir may be "
@@ -295,7 +296,7 @@ class _SmoothLoss:
 def _say_device(device: str) -> str:
     resolved = resolve_device(device)
     if device == "auto" and resolved == "cpu":
-        say(f"device: cpu; no GPU: {cuda_obstacle()}")
+        say(f"device: cpu (no GPU: {cuda_obstacle()})")
     return resolved
 
 

@@ -83,7 +83,7 @@ class RunDirectory:
             raise UsageError(
                 f"there is no run in {path}",
                 cause=f"looked for {run.checkpoints}",
-                remedy="the folder that training wrote, such as runs/mnist-1",
+                remedy="a folder that training wrote, or its name in runs/; tinyddpm runs tells",
             )
         return run
 
