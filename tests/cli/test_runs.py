@@ -182,6 +182,16 @@ def test_losses_of_other_chains_are_said_to_mean_something_else(cli):
     assert "the same settings" in cli("runs", "compare", "runs/a", "runs/a")[1]
 
 
+@pytest.mark.parametrize("variance", ["beta", "learned"])
+def test_the_weight_of_the_bound_matters_to_the_hybrid_objective_alone(cli, variance):
+    for name, weight in (("a", 0.001), ("b", 2.0)):
+        chain = replace(CONFIG.diffusion, variance=variance, vlb_weight=weight)
+        make(name, step=2, config=replace(CONFIG, diffusion=chain))
+    said = cli("runs", "compare", "runs/a", "runs/b")[1]
+    assert "vlb_weight" in said
+    assert ("do not mean the same" in said) == (variance == "learned")
+
+
 def test_a_flag_in_the_wrong_place_is_not_ignored(cli):
     make("a")
     code, out, err = cli("runs", "--json", "compare", "runs/a", "runs/a")

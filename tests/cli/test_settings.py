@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from fake_mnist import bars, write_mnist
 from PIL import Image
 
 from tinyddpm.cli.main import commands
@@ -47,6 +48,14 @@ def test_flag_before_environment_before_file_before_preset(settings, monkeypatch
         args += ["--batch", 7]
         expected = {"value": 7, "origin": "flag --batch"}
     assert settings(*args)["batch"] == expected
+
+
+def test_a_folder_that_nobody_named_was_found(settings, monkeypatch, tmp_path):
+    folder = str(write_mnist(tmp_path / "mnist", bars(8), bars(8)))
+    monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path))
+    found, named = settings("--data", "mnist"), settings("--data", "mnist", "--data-dir", folder)
+    assert found["data-dir"] == {"value": folder, "origin": "where it was found"}
+    assert named["data-dir"] == {"value": folder, "origin": "flag --data-dir"}
 
 
 def test_all_origins_at_once_make_the_run(cli, settings, monkeypatch):

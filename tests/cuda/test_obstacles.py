@@ -57,6 +57,13 @@ def test_no_cupy_is_told(monkeypatch):
     assert "CuPy is not installed" in cuda_obstacle()
 
 
+def test_what_an_installed_cupy_lacks_is_told(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("import no_such_module\n")
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cuda_obstacle() == "CuPy lacks no_such_module"
+
+
 def test_a_kernel_that_does_not_compile_is_told(monkeypatch):
     cupy_with(monkeypatch)
     monkeypatch.setattr(source, "_with_includes", lambda *_: "#error no such thing\n")

@@ -138,6 +138,8 @@ REFUSED = {
     "one": lambda: NoiseSchedule.from_beta([0.1, 1.0]),
     "nan": lambda: NoiseSchedule.from_beta([np.nan]),
     "no-clean-image": lambda: NoiseSchedule(np.array([0.1, 0.2])),
+    "half-a-step": lambda: NoiseSchedule.cosine(10.5),
+    "linear-half-a-step": lambda: NoiseSchedule.linear(100.5),
     "nothing-left": lambda: NoiseSchedule.from_beta(np.full(2000, 0.5)),
 }
 

@@ -31,14 +31,11 @@ def measure(settings: Settings, say: Say) -> Report:
         settings=settings,
         parameters=ours.parameters.count,
         forward=forward_products(config.network),
-        peak=None,
         train=train,
         sample=sample,
         ops=_kernels(settings, say) if settings.ops else None,
         memory=_memory(settings, say) if settings.memory else None,
-        growth=None,
         against=beside,
-        scaling=None,
     )
 
 

@@ -105,9 +105,9 @@ class Report(NamedTuple):
         settings: what was asked for, with nothing left to a default.
         parameters: of the network.
         forward: operations of the forward of one image.
-        peak: operations a second of large matrix products.
         train: the training step.
         sample: the sampling step.
+        peak: operations a second of large matrix products.
         ops: the training step by op, or by kernel.
         memory: of a training run, by library.
         growth: memory over many steps.
@@ -119,14 +119,14 @@ class Report(NamedTuple):
     settings: Settings
     parameters: int
     forward: Products
-    peak: float | None
     train: Speed
     sample: Speed
-    ops: OpTable | KernelTable | None
-    memory: dict[str, Memory] | dict[str, DeviceMemory] | None
-    growth: Memory | None
-    against: Against | None
-    scaling: Scaling | None
+    peak: float | None = None
+    ops: OpTable | KernelTable | None = None
+    memory: dict[str, Memory] | dict[str, DeviceMemory] | None = None
+    growth: Memory | None = None
+    against: Against | None = None
+    scaling: Scaling | None = None
 
 
 def speed(ours: OurSide, kind: str, settings: Settings, peak: float | None, say: Say) -> Speed:

@@ -14,8 +14,9 @@ from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS, RunPath
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.sparkline import sparkline
+from tinyddpm.diffusion.losses import resolve_objective
 from tinyddpm.errors import CheckpointError, UsageError
-from tinyddpm.training.config import differing
+from tinyddpm.training.config import DiffusionConfig, differing
 from tinyddpm.training.overview import (
     Loss,
     Overview,
@@ -163,10 +164,15 @@ def _as_text(
     drawn = [value for means in fine for value in means if value is not None]
     for run, means in zip(pair, fine, strict=True):
         yield f"{sparkline(means, min(drawn, default=0), max(drawn, default=0))}  {run.path}"
-    if pair[0].config.diffusion.objective != "hybrid":
-        differences.pop("diffusion.vlb_weight", None)  # nothing is weighted by it
-    if any(key.startswith(MEANING) for key in differences):
+    if not _mean_the_same({*differences}, pair[0].config.diffusion):
         yield "\nthe losses do not mean the same: data, classes, chain or objective differ"
+
+
+def _mean_the_same(differing: set[str], chain: DiffusionConfig) -> bool:
+    """Whether the losses do: the weight of the bound matters to the hybrid objective alone."""
+    hybrid = resolve_objective(chain.objective, chain.variance) == "hybrid"
+    idle = set() if hybrid else {"diffusion.vlb_weight"}
+    return not any(key.startswith(MEANING) for key in differing - idle)
 
 
 def _number(value: float | None) -> str:
