@@ -72,6 +72,17 @@ def test_the_ledger_is_on_stdout_and_progress_is_not(evaluate):
     assert "±" not in err
 
 
+def test_what_no_time_was_drawn_for_has_no_estimate(evaluate):
+    draws = "--images", 2, "--draws", 1, "--threads", 1, "--device", "cpu"
+    entries = found(evaluate, "one", *draws)["clipped"]["sums"]
+    assert sum(entry["drawn"] for entry in entries) == 2 * 2  # and t = T; t = 1 is in no range
+    lines = evaluate("one", "--nll", *draws)[1].splitlines()[7 : 7 + len(entries)]
+    said = ["no t drawn" in line for line in lines]
+    assert said == [entry["drawn"] == 0 for entry in entries]
+    assert sum(said) >= 3
+    assert all(line.count("±") == 4 for line, none in zip(lines, said, strict=True) if not none)
+
+
 def test_json_holds_all_that_the_table_shows(evaluate):
     result = found(evaluate, "one", *FEW)
     assert (result["data"], result["images"], result["dims"]) == ("glyphs", 7, 256)

@@ -43,6 +43,9 @@ def table(measured: Measured) -> Iterator[str]:
     yield _line("", "x0_hat clipped", "not clipped", "clipped", "not clipped")
     yield _line("", "bits/dim", "bits/dim", "nats/image", "nats/image")
     for (label, one), (_, other) in zip(_rows(clipped), _rows(unclipped), strict=True):
+        if one is None or other is None:
+            yield _line(label, "no t drawn")
+            continue
         in_nats = (_plus_minus(row.scaled(to_nats), places=2) for row in (one, other))
         yield _line(label, _plus_minus(one), _plus_minus(other), *in_nats)
     whole = clipped.bound, unclipped.bound
@@ -103,7 +106,12 @@ def _kind_as_json(draws: BoundDraws) -> dict[str, Any]:
         "L_0": _estimate_as_json(found.reconstruction),
         "L_T": _estimate_as_json(found.prior),
         "sums": [
-            {"first_t": e.first, "last_t": e.last, **_estimate_as_json(e.bits_per_dim)}
+            {
+                "first_t": e.first,
+                "last_t": e.last,
+                "drawn": e.drawn,
+                **_estimate_as_json(e.bits_per_dim),
+            }
             for e in found.entries
         ],
         "terms": [
@@ -126,8 +134,9 @@ def _estimate_as_json(value: Estimate) -> dict[str, Any]:
     }
 
 
-def _rows(found: Ledger) -> list[tuple[str, Estimate]]:
-    between = [(entry.name, entry.bits_per_dim) for entry in found.entries]
+def _rows(found: Ledger) -> list[tuple[str, Estimate | None]]:
+    """The ledger's lines; None where there is nothing to estimate from."""
+    between = [(entry.name, entry.bits_per_dim if entry.drawn else None) for entry in found.entries]
     ends = ("L_0", found.reconstruction), ("L_T", found.prior)
     return [ends[0], *between, ends[1], ("bound", found.bound)]
 

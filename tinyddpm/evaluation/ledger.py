@@ -21,6 +21,7 @@ class Entry(NamedTuple):
     first: int  # the first t
     last: int  # the last t
     bits_per_dim: Estimate
+    drawn: int  # times of this range that were drawn, of all images
 
 
 class Ledger(NamedTuple):
@@ -35,7 +36,13 @@ class Ledger(NamedTuple):
 def ledger(draws: BoundDraws) -> Ledger:
     """Return the ledger of ``draws``: means over their images, in bits/dim."""
     entries = [
-        Entry(_name(first, last), first, last, estimate(draws.terms(first, last)))
+        Entry(
+            _name(first, last),
+            first,
+            last,
+            estimate(draws.terms(first, last)),
+            draws.count(first, last),
+        )
         for first, last in ranges(draws.T)
     ]
     first_term, whole = draws.terms(1, 1), draws.bound()

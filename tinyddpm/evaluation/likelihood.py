@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, to_host
 from tinyddpm.data.dataset import ByteArray
@@ -74,9 +75,13 @@ class BoundDraws:
 
     def terms(self, first: int, last: int) -> Floats:
         """Return the estimate of Σ L_{t−1} over t = first … last, in bits/dim, of each image."""
-        within = (first <= self.times) & (self.times <= last)
+        within = self._within(first, last)
         nats: Floats = np.where(within, self.length * self.nats, 0.0).sum(axis=1)
         return self._bits(nats)
+
+    def count(self, first: int, last: int) -> int:
+        """Return how many of the times drawn, of all images, are from ``first`` to ``last``."""
+        return int(self._within(first, last).sum())
 
     def prior_term(self) -> Floats:
         """Return L_T of each image, in bits/dim."""
@@ -96,6 +101,10 @@ class BoundDraws:
             error = np.sqrt(squares / (images - 1) / images)
         drawn = np.flatnonzero(images)
         return TimeMeans(drawn, images[drawn], mean[drawn], error[drawn])
+
+    def _within(self, first: int, last: int) -> npt.NDArray[np.bool_]:
+        within: npt.NDArray[np.bool_] = (first <= self.times) & (self.times <= last)
+        return within
 
     def _bits(self, nats: Floats) -> Floats:
         bits: Floats = nats / (self.dims * math.log(2.0))
