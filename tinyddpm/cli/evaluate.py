@@ -138,7 +138,11 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     help="--fit-classifier: where the classifier is written, a .npz.",
 )
 @click.option(
-    "--seed", type=seed_type, default=0, help="Seed of everything that is left to chance."
+    "--seed",
+    type=seed_type,
+    metavar="N",
+    default=0,
+    help="Seed of everything that is left to chance.",
 )
 @weights_option
 @click.option(

@@ -17,7 +17,9 @@ Example:
 
 
 @click.command(epilog=EXAMPLES, short_help="Certify every gradient.")
-@click.option("--seed", type=seed_type, default=0, help="Seed of the points and directions.")
+@click.option(
+    "--seed", type=seed_type, metavar="N", default=0, help="Seed of the points and directions."
+)
 def gradcheck(seed: int) -> None:
     """Certify every backward: ops, blocks and the whole U-Net, by the complex step.
 

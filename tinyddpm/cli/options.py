@@ -31,6 +31,7 @@ precision_option = click.option(
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=0),
+    metavar="N",
     default=0,
     help="Threads on a CPU, 0: one for each core. The result does not depend on it.",
 )

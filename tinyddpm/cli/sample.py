@@ -88,7 +88,7 @@ IMAGES, ROWS = 64, 8
     metavar="N",
     help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
 )
-@click.option("--seed", type=seed_type, default=0, help="Seed of the noise.")
+@click.option("--seed", type=seed_type, metavar="N", default=0, help="Seed of the noise.")
 @weights_option
 @click.option(
     "--out",

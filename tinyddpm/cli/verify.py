@@ -20,7 +20,9 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, short_help="Test the mathematics by Monte Carlo.")
-@click.option("--seed", type=seed_type, default=0, help="Of the draws, and of the chain tried.")
+@click.option(
+    "--seed", type=seed_type, metavar="N", default=0, help="Of the draws, and of the chain tried."
+)
 @click.option(
     "--samples",
     type=click.IntRange(1000, 10_000_000),
