@@ -165,6 +165,8 @@ def test_images_that_are_no_squares_are_refused_by_their_file(cli):
         (["train", "--preset", "nonsense"], 2, ["nonsense", "mnist-1.7m"]),
         (["train", "--data", "mnist", "--data-dir", "."], 3, ["train-images-idx3-ubyte"]),
         (["train", "--preset", "cifar10", "--batch", "0"], 2, ["batch must be at least 1"]),
+        (["train", "--lr", "0"], 2, ["lr must be positive", "got 0.0"]),
+        (["train", "--vlb-weight", "0.1"], 2, ["--vlb-weight 0.1", "'simple'"]),
         (["train", "--seed", "-1"], 2, ["--seed"]),
         (["train", "--batch", "many"], 2, ["--batch", "many"]),
         (["train", "--batch", 10**30], 2, ["--batch", "x<=2147483647"]),
@@ -192,6 +194,17 @@ def test_mistakes_give_one_message_and_a_code(cli, args, code, words):
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+def test_a_run_larger_than_the_machine_is_refused_before_it_begins(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("tinyddpm.cli.train_plan.total_memory", lambda: 2**30)
+    code, out, err = cli("train", *TINY, "--batch", 10**7)
+    assert (code, out) == (2, "")
+    assert "a step needs at least 1.2 GiB of memory" in err
+    assert "10,000,000 images in shards of 2; this machine has 1.0 GiB" in err
+    assert "a smaller --batch or --shard" in err
+    assert not list(tmp_path.iterdir())
+    assert cli("train", *TINY, "--train-steps", 1)[0] == 0
 
 
 def test_cuda_without_cupy_names_the_way_out(cli, monkeypatch):

@@ -158,7 +158,9 @@ LONGEST_CHAIN = 1_000_000
     type=click.Choice(get_args(TimeSampling)),
     help="How t is drawn: evenly, or where the loss is large.  [default: the preset's]",
 )
-@click.option("--seed", type=seed_type, help="Seed of every random number.  [default: 0]")
+@click.option(
+    "--seed", type=seed_type, metavar="N", help="Seed of every random number.  [default: 0]"
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -248,6 +250,8 @@ def train(
             "do (--train-steps N, counted from the beginning, prolongs it)"
         )
     else:
+        if device == "cpu":
+            train_plan.check_fits(plan.config, threads or available_cores())
         _say_what(plan, execution)
         _run(plan, plan.run or _begin(plan, out), execution, show)
 

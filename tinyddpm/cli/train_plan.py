@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 from tinyddpm import data as data_sets
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.run_data import data_of, load_data
+from tinyddpm.cli.sizes import size
 from tinyddpm.data import Dataset
+from tinyddpm.diffusion.losses import VLB_WEIGHT, resolve_objective
 from tinyddpm.errors import DataError, UsageError
+from tinyddpm.machine import total_memory
+from tinyddpm.nn.unet import UNet
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
-from tinyddpm.training.config import RunConfig, default_preset, fit_to, recipe
+from tinyddpm.training.config import DiffusionConfig, RunConfig, default_preset, fit_to, recipe
+from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.least_memory import least_memory
 from tinyddpm.training.run_directory import RunDirectory
 
 CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "vlb_weight", "times"}
@@ -56,9 +62,10 @@ def new(given: dict[str, Any]) -> Plan:
     where = str(dataset.folder.absolute()) if dataset.folder else ""
     class_names = dataset.class_names if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
-    made_for, size = config.network.image_size, dataset.images.shape[1]
-    if made_for != size:
-        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {size}")
+    _check_vlb_weight(config.diffusion)
+    made_for, pixels = config.network.image_size, dataset.images.shape[1]
+    if made_for != pixels:
+        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
     return Plan(fit_to(config, dataset.images.shape, class_names), dataset)
 
 
@@ -79,6 +86,33 @@ def resumed(path: Path, given: dict[str, Any]) -> Plan:
     return Plan(config, dataset, run, found.checkpoint)
 
 
+def check_fits(config: RunConfig, threads: int) -> None:
+    """Refuse a run on a CPU of which not a step fits into the memory of this machine.
+
+    Raises:
+        UsageError: the memory that a step takes at the least is more than all there is.
+    """
+    network = UNet(config.network, kernels=kernels_for("cpu"))
+    least, all_there_is = least_memory(config, network, threads), total_memory()
+    if least > all_there_is:
+        raise UsageError(
+            f"a step needs at least {size(least)} of memory",
+            cause=f"{config.batch:,} images in shards of {config.shard:,}; this machine has "
+            f"{size(all_there_is)}",
+            remedy="a smaller --batch or --shard",
+        )
+
+
+def _check_vlb_weight(chain: DiffusionConfig) -> None:
+    """Only the hybrid has that weight, and a file of settings names it without meaning any."""
+    objective = resolve_objective(chain.objective, chain.variance)
+    if objective != "hybrid" and chain.vlb_weight != VLB_WEIGHT:
+        raise UsageError(
+            f"--vlb-weight {chain.vlb_weight} means nothing to the objective {objective!r}",
+            remedy="--variance learned and the objective hybrid, or no --vlb-weight",
+        )
+
+
 def _as_it_was(saved: RunConfig, given: dict[str, Any]) -> RunConfig:
     """The configuration with what was ``given`` anew."""
     given = dict(given)
@@ -93,11 +127,11 @@ def _as_it_was(saved: RunConfig, given: dict[str, Any]) -> RunConfig:
     return _with_options(saved, given)
 
 
-def _check_size(asked: int | None, size: int) -> None:
+def _check_size(asked: int | None, pixels: int) -> None:
     """Only pictures of a folder are brought to the size that is asked for, and only at first."""
-    if asked not in {None, size}:
+    if asked not in {None, pixels}:
         raise UsageError(
-            f"--image-size {asked} cannot be: the images have {size} pixels",
+            f"--image-size {asked} cannot be: the images have {pixels} pixels",
             remedy="no --image-size; it is for a new run on a folder of pictures",
         )
 

@@ -111,14 +111,23 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained."""
+        self._check_rates()
         for name in ("batch", "shard", "train_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
-        if not (0 < self.lr < 1e3 and 0 < self.grad_clip < math.inf):
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
+        if len(self.class_names) != self.network.classes:
             raise UsageError(
-                "lr must be positive and less than 1000, grad_clip positive and finite",
-                cause=f"lr {self.lr}, grad_clip {self.grad_clip}",
+                f"the network must have a class for each of {self.class_names}",
+                cause=f"it has {self.network.classes}",
             )
+
+    def _check_rates(self) -> None:
+        if not 0 < self.lr < 1e3:
+            raise UsageError(f"lr must be positive and less than 1000: got {self.lr}")
+        if not 0 < self.grad_clip < math.inf:
+            raise UsageError(f"grad_clip must be positive and finite: got {self.grad_clip}")
         if self.warmup < 0 or self.decay_from < 0:
             raise UsageError(
                 "warmup and decay_from are numbers of steps, not negative",
@@ -128,13 +137,6 @@ class RunConfig:
             raise UsageError(
                 "ema_decay must lie in [0, 1), and label_dropout in [0, 1]",
                 cause=f"ema_decay {self.ema_decay}, label_dropout {self.label_dropout}",
-            )
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
-        if len(self.class_names) != self.network.classes:
-            raise UsageError(
-                f"the network must have a class for each of {self.class_names}",
-                cause=f"it has {self.network.classes}",
             )
 
     def to_json(self) -> dict[str, Any]:
