@@ -72,7 +72,7 @@ def _table_respacing() -> str:
         (k, int(short.timesteps[k]), short.schedule.beta[k], short.schedule.alpha_bar[k])
         for k in range(1, 11)
     ]
-    return table(("step", "t of the long chain", "β", "ᾱ"), rows)
+    return table(("step", "t of 1000, linear", "β", "ᾱ"), rows)
 
 
 def _ddim_ends(steps: int) -> tuple[Array, Array]:
@@ -105,7 +105,9 @@ def _table_ddim() -> str:
     for steps in (10, 30, 100, 300, 1000):
         ours, exact = _ddim_ends(steps)
         rows.append((steps, float(ours[0]), float(exact[0]), float(np.abs(ours - exact).max())))
-    return table(("steps", "x_0 from x_T = −2", "exact", "largest error of four"), rows)
+    return table(
+        ("steps of 1000, cosine", "x_0 from x_T = −2", "exact", "largest error of four"), rows
+    )
 
 
 def _check_predictions() -> Check:
@@ -141,7 +143,7 @@ def _table_predictions() -> str:
     schedule = NoiseSchedule.cosine()
     signal, noise = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
     rows = [(t, noise[t] / signal[t], 1, noise[t]) for t in (1, 250, 500, 750, 990)]
-    return table(("t", "error of x̂_0 per error of ε", "of x_0", "of v"), rows)
+    return table(("t, cosine chain", "error of x̂_0 per error of ε", "of x_0", "of v"), rows)
 
 
 CONCEPTS = (

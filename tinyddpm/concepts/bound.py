@@ -102,8 +102,8 @@ def _table_first_variance() -> str:
     grey, mean = np.array([128 / 127.5 - 1]), 128 / 127.5 - 1
     rows = []
     for name, variance in (
-        ("β_1", schedule.beta[1]),
-        ("β̃_2", schedule.beta_tilde[2]),
+        ("β_1, linear", schedule.beta[1]),
+        ("β̃_2, linear", schedule.beta_tilde[2]),
         ("β̃_2, cosine", NoiseSchedule.cosine().beta_tilde[2]),
         ("β̃_2, log-SNR linear", NoiseSchedule.log_snr_linear(1000).beta_tilde[2]),
         ("10⁻²⁰, as sometimes copied", 1e-20),

@@ -64,7 +64,7 @@ def _check_forward_step() -> Check:
 def _table_forward_step() -> str:
     beta = NoiseSchedule.linear().beta
     rows = [(t, beta[t], math.sqrt(1 - beta[t]), math.sqrt(beta[t])) for t in (1, 10, 500, 1000)]
-    return table(("t", "β_t", "√(1−β_t)", "√β_t"), rows)
+    return table(("t, linear chain", "β_t", "√(1−β_t)", "√β_t"), rows)
 
 
 def _check_pixels() -> Check:
@@ -116,7 +116,7 @@ def _table_variance_preserving() -> str:
         (t, signal[t - 1] + noise[t - 1], grown[t - 1], math.sqrt(grown[t - 1]))
         for t in (1, 250, 500, 1000)
     ]
-    return table(("t", "Var[x_t], scaled", "not scaled", "std, not scaled"), rows)
+    return table(("t, linear chain", "Var[x_t], scaled", "not scaled", "std, not scaled"), rows)
 
 
 def _check_pure_noise() -> Check:

@@ -66,7 +66,7 @@ def _table_score() -> str:
     for t in (50, 300, 700):
         eps = oracle(_column(_PLACES), np.full(len(_PLACES), t))
         rows.append((t, *score_from_eps(_COSINE, eps, t).ravel().tolist()))
-    return table(("score at t", *(f"x = {place}" for place in _PLACES)), rows)
+    return table(("score at t, cosine chain", *(f"x = {place}" for place in _PLACES)), rows)
 
 
 def _check_snr() -> Check:
@@ -137,7 +137,7 @@ def _check_guidance() -> Check:
 
 def _table_guidance() -> str:
     rows = [(w, *_guided_score(w, 300)) for w in (-1.0, 0.0, 1.0, 3.0)]
-    return table(("w, score at", *(f"x = {place}" for place in _PLACES)), rows)
+    return table(("w, score at t = 300, cosine", *(f"x = {place}" for place in _PLACES)), rows)
 
 
 _BETA = (0.05, 0.1, 0.2, 0.4)

@@ -51,7 +51,7 @@ def _table_posterior() -> str:
         ]
         tilde = schedule.beta_tilde[t]
         rows.append((t, *weights, tilde, tilde / schedule.beta[t]))
-    return table(("t", "weight of x_0", "weight of x_t", "β̃_t", "β̃_t/β_t"), rows)
+    return table(("t, linear chain", "weight of x_0", "weight of x_t", "β̃_t", "β̃_t/β_t"), rows)
 
 
 def _check_mean_from_eps() -> Check:
@@ -86,7 +86,7 @@ def _table_mean_from_eps() -> str:
         )
         for t in (1, *TIMES)
     ]
-    return table(("t", "x_t in μ", "ε in μ", "ε in x̂_0"), rows)
+    return table(("t, linear chain", "x_t in μ", "ε in μ", "ε in x̂_0"), rows)
 
 
 CONCEPTS = (

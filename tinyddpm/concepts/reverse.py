@@ -107,7 +107,7 @@ def _table_jensen() -> str:
         x0 = np.full((1, *_PIXEL), math.sqrt(variance))
         exact, bound = -chain.log_likelihood(x0)[0], chain.bound_terms(x0).sum()
         rows.append((variance, exact, bound, bound - exact))
-    return table(("variance of data", "−log p(x_0)", "bound", "gap"), rows)
+    return table(("variance of data, linear chain", "−log p(x_0)", "bound", "gap"), rows)
 
 
 def _foresees(xt: Array, t: IntArray) -> Array:

@@ -71,7 +71,7 @@ def _table_closed_form() -> str:
     schedule = NoiseSchedule.linear()
     signal, noise = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
     rows = [(t, signal[t], noise[t], schedule.snr[t]) for t in (1, 10, 100, 250, 500, 750, 1000)]
-    return table(("t", "√ᾱ_t", "√(1−ᾱ_t)", "ᾱ_t/(1−ᾱ_t)"), rows)
+    return table(("t, linear chain", "√ᾱ_t", "√(1−ᾱ_t)", "ᾱ_t/(1−ᾱ_t)"), rows)
 
 
 def _check_linear() -> Check:

@@ -43,7 +43,7 @@ def _table_kl_weight() -> str:
     schedule = NoiseSchedule.linear()
     weights = [bound.eps_weights(schedule, s) for s in (_floored(schedule), schedule.beta)]
     rows = [(t, weights[0][t], weights[1][t], 1) for t in (1, *TIMES)]
-    return table(("t", "w_t, σ² = β̃", "w_t, σ² = β", "L_simple"), rows)
+    return table(("t, linear chain", "w_t, σ² = β̃", "w_t, σ² = β", "L_simple"), rows)
 
 
 def _floored(schedule: NoiseSchedule) -> independent.Floats:
@@ -81,7 +81,7 @@ def _table_simple_loss() -> str:
     for t in (1, 10, 100, 300, 900):
         signal2, noise2 = schedule.alpha_bar[t], schedule.one_minus_alpha_bar[t]
         rows.append((t, 1.0, signal2 * s2 / (signal2 * s2 + noise2)))
-    return table(("t", "loss of ε̂ = 0", "of the best model, data 𝒩(0, 0.3)"), rows)
+    return table(("t, linear chain", "loss of ε̂ = 0", "of the best model, data 𝒩(0, 0.3)"), rows)
 
 
 def _check_rectangle() -> Check:

@@ -122,7 +122,7 @@ def _table_sampling() -> str:
         )
         for t in (1000, 500, 100, 2, 1)
     ]
-    return table(("t", "1/√α_t", "(1−α_t)/√(1−ᾱ_t)", "σ_t, of β̃"), rows)
+    return table(("t, linear chain", "1/√α_t", "(1−α_t)/√(1−ᾱ_t)", "σ_t, of β̃"), rows)
 
 
 CONCEPTS = (

@@ -77,7 +77,7 @@ def _table_learned_variance() -> str:
             math.exp(learned_log_variance(np.array(v), lower[t], upper[t])[0]) for t in (1, 2, 500)
         ]
         rows.append((v, *sigma2))
-    return table(("v", "σ² at t = 1", "t = 2", "t = 500"), rows)
+    return table(("v, cosine chain", "σ² at t = 1", "t = 2", "t = 500"), rows)
 
 
 _BYTES = np.array([[0, 90], [200, 255]])
