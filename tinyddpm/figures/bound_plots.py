@@ -86,17 +86,18 @@ def _bins(panel: Axes, *, level: int, mean: float, std: float) -> None:
 
 
 def rectangle() -> Figure:
-    """Density × bin width beside the integral: good where σ is wide, not where it is narrow."""
+    """Density × bin width beside the integral: good where σ is wide, above 1 where it is narrow."""
     figure, axes = panels(2)
     centre = LEVELS[128]
-    for panel, std, off in zip(axes, (0.0074, 0.0025), (0.6, 0.35), strict=True):
+    for panel, std, off in zip(axes, (0.0074, 0.0025), (0.6, 0.1), strict=True):
         mean = centre + off * 2 * HALF_BIN
         x = np.linspace(centre - 5 * HALF_BIN, centre + 5 * HALF_BIN, 800)
         inside = np.abs(x - centre) <= HALF_BIN
-        height = float(_density(np.array(centre), mean, std))
-        panel.fill_between(x[inside], _density(x[inside], mean, std), color=ORANGE, alpha=0.55)
+        density = 2 * HALF_BIN * _density(x, mean, std)  # per grey level
+        height = 2 * HALF_BIN * float(_density(np.array(centre), mean, std))
+        panel.fill_between(x[inside], density[inside], color=ORANGE, alpha=0.55)
         panel.plot(centre + HALF_BIN * np.array([-1, -1, 1, 1]), [0, height, height, 0], color=INK)
-        panel.plot(x, _density(x, mean, std), color=BLUE)
+        panel.plot(x, density, color=BLUE)
         scale = 1 / (std * math.sqrt(2))
         integral = 0.5 * (
             math.erf((centre + HALF_BIN - mean) * scale)
@@ -105,19 +106,19 @@ def rectangle() -> Figure:
         panel.text(
             0.03,
             0.97,
-            f"integral  {integral:.3f}\nrectangle {height * 2 * HALF_BIN:.3f}",
+            f"integral  {integral:.3f}\nrectangle {height:.3f}",
             transform=panel.transAxes,
             va="top",
             family="DejaVu Sans Mono",
             fontsize=9,
         )
-        panel.set(xlim=(x[0], x[-1]), ylim=(0, 1.3 / (std * math.sqrt(2 * math.pi))))
+        panel.set(xlim=(x[0], x[-1]), ylim=(0, 1.3 * density.max()))
         panel.set_xticks(
             centre + 2 * HALF_BIN * np.arange(-2, 3), ["126", "127", "128", "129", "130"]
         )
         panel.grid(visible=False)
         label(panel, title=f"σ = {std * 127.5:.2f} grey levels", x="grey level")
-    axes[0].set_ylabel("density")
+    axes[0].set_ylabel("density per grey level")
     return figure
 
 
