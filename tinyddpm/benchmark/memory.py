@@ -12,16 +12,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyddpm.benchmark.against import load_torch
-from tinyddpm.benchmark.ours import Ours, random_dataset
+from tinyddpm.benchmark.ours import random_dataset
 from tinyddpm.errors import TinyDDPMError
 from tinyddpm.machine import peak_memory
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.kernel_choice import kernels_for
+from tinyddpm.training.step import Trainer
 
 STEPS = 5  # that a peak is taken over: a network reaches it in its first
 WARM_UP = 20  # steps before growth is counted
@@ -108,13 +112,19 @@ def carry_out(task: Task) -> Memory:
             images = random_dataset(config.network).images
             train = torch_steps.TorchRun(config, images, layout=task.layout).train
         else:
-            train = Ours(config, workers).train
+            train = _our_run(config, workers)
         before = imports
         for step in range(task.steps):
             if step == WARM_UP:
                 before = resident_memory()
             train()
         return Memory(imports, peak_memory(), before, resident_memory())
+
+
+def _our_run(config: RunConfig, workers: Workers) -> Callable[[], object]:
+    """What does the next training step, as ``train`` does it: with no other network beside it."""
+    trainer = Trainer(config, random_dataset(config.network), workers, kernels_for("cpu"))
+    return map(trainer.step, count(1)).__next__
 
 
 if __name__ == "__main__":
