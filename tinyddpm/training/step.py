@@ -31,7 +31,7 @@ from tinyddpm.training.config import RunConfig
 
 Floats = npt.NDArray[np.float64]
 
-_BLOCK = 1 << 15  # parameters; their value, gradient, moments and average stay in a cache of 1 MiB
+_BLOCK = 1 << 19  # parameters that a thread updates at a time: fewer are not worth its being asked
 
 
 class StepReport(NamedTuple):
@@ -119,7 +119,7 @@ class Trainer:
         yield from ()
 
     def _update(self, step: int, norm: Array, lr: float) -> None:
-        """Clip, Adam, EMA: block by block, so that each number is fetched from memory once."""
+        """Clip, Adam, EMA: block by block, on all threads."""
         value, grad = self.network.parameters.value, self.network.parameters.grad
         decay = optim.ema_decay(step, self.config.ema_decay)
         blocks = self._blocks
