@@ -64,7 +64,11 @@ _HALF = np.uint64(32)
 
 
 def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
-    """Return four random words for each counter (…, 4) under ``key``, ten rounds."""
+    """Return four random words for each counter (…, 4) under ``key``: Philox4x32-10.
+
+    Ten rounds of c ← hi(M1 c2) ⊕ c1 ⊕ k0, lo(M1 c2), hi(M0 c0) ⊕ c3 ⊕ k1, lo(M0 c0), the key bumped
+    by (W0, W1) between them (Salmon et al. 2011).
+    """
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
     k0, k1 = key
     for _ in range(10):

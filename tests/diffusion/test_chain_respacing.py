@@ -79,7 +79,7 @@ def test_the_model_is_given_the_original_times():
     assert times == [[t, t] for t in (1000, 667, 334, 1)]
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1001])
+@pytest.mark.parametrize("steps", [0, -1, 1001, 2.5, 5.0, "5", None, [1, 2]])
 def test_more_or_fewer_steps_than_there_are_is_refused(steps):
     with pytest.raises(errors.UsageError, match=r"1 \.\.\. 1000"):
         LINEAR.respace(steps)

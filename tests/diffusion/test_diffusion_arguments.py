@@ -117,3 +117,110 @@ def test_unknown_choices_are_refused():
         GaussianDiffusion(schedule, "eps", "fixed")
     with pytest.raises(errors.UsageError, match="timesteps"):
         GaussianDiffusion(schedule, timesteps=np.arange(10))
+
+
+@pytest.mark.parametrize(
+    "schedule", [1000, "linear", NoiseSchedule.cosine(10).beta, NoiseSchedule], ids=type
+)
+def test_a_diffusion_is_made_of_a_schedule(schedule):
+    with pytest.raises(errors.UsageError, match="made of a NoiseSchedule") as refusal:
+        GaussianDiffusion(schedule)
+    assert "NoiseSchedule.linear(1000)" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("x", [np.array(0.5), 0.5, X.tolist()], ids=["a number", "a float", "list"])
+def test_images_are_arrays(x):
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(10))
+    calls = [
+        lambda: diffusion.q_sample(x, 1, x),
+        lambda: diffusion.predict_x0(x, 1, x),
+        lambda: diffusion.loss(x, x, x, x, 1),
+        lambda: diffusion.vlb(identity, x),
+    ]
+    for call in calls:
+        with pytest.raises(errors.UsageError, match=r"an array of images \(N, H, W, C\)"):
+            call()
+
+
+def test_arguments_in_another_order_are_refused():
+    """predict_x0 takes x_t, t and the output; p_mean_variance the output, x_t and t."""
+    diffusion, t = GaussianDiffusion(NoiseSchedule.cosine(10)), 3
+    calls = [
+        lambda: diffusion.q_sample(X, X, t),
+        lambda: diffusion.predict_x0(X, X, t),
+        lambda: diffusion.p_mean_variance(X, t, X),
+    ]
+    for call in calls:
+        with pytest.raises(errors.UsageError, match="must have one shape") as refusal:
+            call()
+        assert "int" in refusal.value.cause
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], 1.0, np.ones((3, 1)), np.ones((1, 3))], ids=str)
+def test_weights_that_are_not_one_an_image_are_refused(weights):
+    """A column of weights would be broadcast against the losses, and another mean be taken."""
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(10))
+    with pytest.raises(errors.UsageError, match="one weight for each of the 3 images"):
+        diffusion.loss(X, X, X, X, 1, weights=weights)
+    diffusion.loss(X, X, X, X, 1, weights=[1.0, 2.0, 3.0])
+
+
+class Network:
+    """As a UNet: it has a forward, and cannot be called."""
+
+    def forward(self, x, _t):
+        return x, None
+
+
+def identity(xt, _t):
+    return xt
+
+
+WALKS = {
+    "sample": lambda model, shape: GaussianDiffusion(NoiseSchedule.cosine(2)).sample(model, shape),
+    "ddim": lambda model, shape: GaussianDiffusion(NoiseSchedule.cosine(2)).ddim(model, shape),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize("model", [None, Network()], ids=type)
+def test_what_is_no_function_is_no_model(walk, model):
+    with pytest.raises(errors.UsageError, match="the model is a function") as refusal:
+        walk(model, SHAPE)
+    assert "network.forward(xt, t - 1)[0]" in refusal.value.remedy
+    with pytest.raises(errors.UsageError, match="the model is a function"):
+        GaussianDiffusion(NoiseSchedule.cosine(2)).vlb(model, X)
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_a_model_that_gives_no_array_is_refused(walk):
+    with pytest.raises(errors.UsageError, match="must have one shape") as refusal:
+        walk(Network().forward, SHAPE)
+    assert "output tuple" in refusal.value.cause
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize("shape", [2, (), (-1, 4, 4, 1), (2.0, 4, 4, 1)], ids=str)
+def test_a_shape_that_is_not_one_of_images_is_refused(walk, shape):
+    with pytest.raises(errors.UsageError, match=r"must be \(N, H, W, C\)"):
+        walk(identity, shape)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (5, 2, 3)], ids=str)
+def test_what_is_diffused_need_not_be_an_image(shape):
+    """Numbers and points of a plane are diffused as images are: the first axis is the batch."""
+    diffusion, t = GaussianDiffusion(NoiseSchedule.cosine(10)), np.array([0, 1, 5, 9, 10])
+    x, eps = np.ones(shape), np.full(shape, 2.0)
+    signal = np.sqrt(diffusion.schedule.alpha_bar[t])
+    noise = np.sqrt(diffusion.schedule.one_minus_alpha_bar[t])
+    expected = (signal + 2 * noise).reshape(-1, *(1,) * (len(shape) - 1)) * x
+    np.testing.assert_allclose(diffusion.q_sample(x, t, eps), expected, rtol=1e-12)
+    for walk in WALKS.values():
+        assert walk(identity, shape).shape == shape
+
+
+def test_the_original_times_may_be_a_list():
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(2), timesteps=[0, 5, 9])
+    seen = []
+    diffusion.sample(lambda xt, t: seen.append(t.tolist()) or xt, (1, 2, 2, 1))
+    assert seen == [[9], [5]]

@@ -140,6 +140,10 @@ REFUSED = {
     "no-clean-image": lambda: NoiseSchedule(np.array([0.1, 0.2])),
     "half-a-step": lambda: NoiseSchedule.cosine(10.5),
     "linear-half-a-step": lambda: NoiseSchedule.linear(100.5),
+    "a-name": lambda: NoiseSchedule("linear"),
+    "a-name-for-beta": lambda: NoiseSchedule.from_beta("linear"),
+    "ragged": lambda: NoiseSchedule.from_beta([0.1, [0.2]]),
+    "complex": lambda: NoiseSchedule.from_beta([0.1 + 1j]),
     "nothing-left": lambda: NoiseSchedule.from_beta(np.full(2000, 0.5)),
 }
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from networks import images, narrow, random_network
 
+from tinyddpm.errors import UsageError
 from tinyddpm.nn.unet import UNet
 
 CONFIG = narrow("mnist", classes=3)
@@ -39,12 +40,15 @@ def test_classes_cost_one_row_each_and_one_for_none():
     assert told.parameters.count - plain.parameters.count == 4 * width
 
 
-@pytest.mark.parametrize("labels", [[4, 0], [-1, 0], [0], [[0, 1]]])
+@pytest.mark.parametrize("labels", [[4, 0], [-1, 0], [0], [[0, 1]], [0.0, 1.0]])
 def test_labels_that_cannot_be_are_refused(labels):
-    with pytest.raises(ValueError, match="labels must"):
-        outputs(random_network(CONFIG), np.array(labels))
+    network = random_network(CONFIG)
+    with pytest.raises(UsageError, match="labels must"):
+        outputs(network, np.array(labels))
+    with pytest.raises(UsageError, match="labels must be an array"):
+        outputs(network, labels)
 
 
 def test_a_network_without_classes_takes_no_labels():
-    with pytest.raises(ValueError, match="without classes"):
+    with pytest.raises(UsageError, match="without classes"):
         outputs(random_network(narrow("mnist")), np.array([0, 0]))

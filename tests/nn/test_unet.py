@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from networks import images, narrow, random_network
 
+from tinyddpm.errors import UsageError
+from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import reference
@@ -136,9 +138,34 @@ def test_each_image_has_its_own_time(name):
 
 def test_images_of_another_shape_are_refused():
     network = UNet(narrow("mnist"))
-    for shape in ((1, 32, 32, 1), (1, 28, 28, 3), (28, 28, 1)):
-        with pytest.raises(ValueError, match=r"images must have shape \(N, \*\(28, 28, 1\)\)"):
+    for shape in ((1, 32, 32, 1), (1, 28, 28, 3), (28, 28, 1), (1, 28, 28), (1, 1, 28, 28)):
+        with pytest.raises(UsageError, match=r"an array of shape \(N, 28, 28, 1\)") as refusal:
             network.forward(np.zeros(shape, np.float32), np.array([1]))
+        assert str(shape) in refusal.value.cause
+    with pytest.raises(UsageError, match="an array of shape"):
+        network.forward(np.zeros((1, 28, 28, 1)).tolist(), np.array([1]))
+
+
+def test_images_of_bytes_are_refused():
+    """Not scaled to [−1, 1] they would go through, and the prediction mean nothing."""
+    network = UNet(narrow("mnist"))
+    with pytest.raises(UsageError, match="floating-point") as refusal:
+        network.forward(np.zeros((1, 28, 28, 1), np.uint8), np.array([1]))
+    assert "uint8" in refusal.value.cause
+
+
+@pytest.mark.parametrize("t", [1, np.int64(1), [1, 2], np.array([1]), np.array([[1, 2]])], ids=repr)
+def test_times_that_are_not_one_an_image_are_refused(t):
+    network = UNet(narrow("mnist"))
+    with pytest.raises(UsageError, match=r"times must be an array of shape \(2,\)"):
+        network.forward(np.zeros((2, 28, 28, 1), np.float32), t)
+
+
+@pytest.mark.parametrize("config", ["mnist", {"image_size": 28}, UNetConfig], ids=type)
+def test_a_network_is_made_of_a_config(config):
+    with pytest.raises(UsageError, match="made of a UNetConfig") as refusal:
+        UNet(config)
+    assert "preset" in refusal.value.remedy
 
 
 def test_a_replica_shares_values_and_owns_gradients():

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tinyddpm.errors import UsageError
@@ -52,6 +53,37 @@ def test_there_is_at_least_one_of_each(name):
 @pytest.mark.parametrize("channels", [(), (8, 0), (-8,)])
 def test_widths_are_positive_and_there_is_a_level(channels):
     assert "one positive width per level" in refusal(channels=channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("channels", [8, 16]), ("channels", 8), ("attention_at", 8), ("attention_at", [8])],
+)
+def test_what_should_be_a_tuple_is_asked_for_as_one(name, value):
+    message = refusal(**{name: value})
+    assert f"{name} must be a tuple: got {value!r}" in message
+    assert "(14,) for one" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_size", (16, 16)),
+        ("image_size", 16.0),
+        ("image_size", "16"),
+        ("channels", (8.0, 16)),
+        ("groups", 4.0),
+        ("blocks", 1.5),
+    ],
+)
+def test_sizes_and_counts_are_whole_numbers(name, value):
+    message = refusal(**{name: value})
+    assert re.search(f"{name} must be (a whole number|whole numbers): got", message)
+    assert UNetConfig(**(GOOD | {"image_size": np.int64(16)})).image_size == 16
+
+
+def test_a_norm_eps_that_is_no_number_is_refused():
+    assert "norm_eps must be positive: got nan" in refusal(norm_eps=float("nan"))
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():

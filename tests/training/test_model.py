@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_bit_exactness import run_to
+from test_bit_exactness import CONFIG, run_to
 
 import tinyddpm
-from tinyddpm.errors import CheckpointError, UsageError
+from tinyddpm import arrays
+from tinyddpm.errors import CheckpointError, DeviceError, UsageError
+from tinyddpm.nn.unet import UNet
 from tinyddpm.training.checkpoint import save
-from tinyddpm.training.model import from_checkpoint
+from tinyddpm.training.model import TrainedModel, from_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,68 @@ def test_checkpoints_of_another_size_do_not_pass(trained, tmp_path):
     with pytest.raises(CheckpointError, match="not those of the network") as refusal:
         tinyddpm.load(tmp_path / "odd.npz")
     assert "flat values must have shape" in refusal.value.cause
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, 2.0, "4", None, (4, 16, 16, 1)], ids=str)
+def test_a_number_of_images_that_is_none_is_refused(trained, n):
+    with pytest.raises(UsageError, match="n must be a whole number of at least 1"):
+        tinyddpm.load(trained[0]).sample(n, steps=1)
+
+
+@pytest.mark.parametrize("threads", [-1, 1.5])
+def test_a_number_of_threads_that_is_none_is_refused(trained, threads):
+    with pytest.raises(UsageError, match="threads must be a whole number of at least 0"):
+        tinyddpm.load(trained[0]).sample(1, steps=1, threads=threads)
+
+
+@pytest.mark.parametrize("steps", [0, 21, 2.5, "2"])
+def test_steps_that_the_chain_has_not_are_refused(trained, steps):
+    with pytest.raises(UsageError, match=r"a whole number of steps, 1 \.\.\. 20"):
+        tinyddpm.load(trained[0]).sample(1, steps=steps)
+
+
+def test_unknown_weights_devices_and_precisions_are_refused(trained):
+    with pytest.raises(UsageError, match="unknown weights 'best'") as refusal:
+        tinyddpm.load(trained[0], weights="best")
+    assert refusal.value.remedy == "ema, raw"
+    with pytest.raises(UsageError, match="unknown precision 'fp8'"):
+        tinyddpm.load(trained[0], precision="fp8")
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
+        tinyddpm.load(trained[0], device="gpu")
+
+
+def test_a_gpu_that_is_not_there_is_named_as_the_reason(trained, monkeypatch):
+    monkeypatch.setattr(arrays, "cuda_obstacle", lambda: "no CUDA device was found")
+    with pytest.raises(DeviceError, match="cannot be used") as refusal:
+        tinyddpm.load(trained[0], device="cuda")
+    assert refusal.value.cause == "no CUDA device was found"
+    assert tinyddpm.load(trained[0], device="auto").device == "cpu"
+
+
+@pytest.fixture
+def of_three_classes():
+    network = replace(CONFIG.network, classes=3)
+    config = replace(CONFIG, network=network, class_names=("a", "b", "c"), flips=False)
+    return TrainedModel(config, UNet(network).parameters.value, step=0)
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 4], [-1, 0], [0], [0, 1, 2], [[0, 1]], 1, [0.0, 1.0], ["a", "b"]], ids=str
+)
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_labels_of_classes_that_there_are_not_are_refused(of_three_classes, labels, guidance):
+    refused = pytest.raises(UsageError, match=r"labels must be 2 integers.* 0 \.\.\. 2, or 3")
+    with refused:
+        of_three_classes.sample(2, steps=1, labels=labels, guidance=guidance)
+    x_T = np.zeros((2, 16, 16, 1), np.float32)
+    with refused:
+        next(of_three_classes.decode(x_T, steps=1, labels=labels, guidance=guidance))
+
+
+def test_labels_may_be_a_list_and_name_no_class(of_three_classes):
+    assert of_three_classes.sample(2, steps=1, labels=[2, 3]).shape == (2, 16, 16, 1)
+
+
+def test_a_network_without_classes_is_asked_for_none(trained):
+    with pytest.raises(UsageError, match="trained without classes"):
+        tinyddpm.load(trained[0]).sample(2, steps=1, labels=[0, 1])

@@ -32,7 +32,7 @@ from tinyddpm.arrays import Array, IntArray, to_host, xp_of
 from tinyddpm.diffusion.decoder import DecoderSaved, log_probability, log_probability_backward
 from tinyddpm.diffusion.kl import NormalKlSaved, normal_kl, normal_kl_backward
 from tinyddpm.diffusion.lookup import check_images, check_times, per_image
-from tinyddpm.diffusion.sampling import Model
+from tinyddpm.diffusion.sampling import Model, check_model
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.rng import Stream, normal
 
@@ -137,6 +137,7 @@ def vlb(
 ) -> Ledger:
     """Return every term of the bound for the images ``x0`` (N, H, W, C), bytes in [−1, 1].
 
+    −log p(x_0) ≤ L_0 + L_1 + … + L_T (Ho et al. 2020, eq. 5), in nats.
     Each L_{t−1} is one draw from its expectation over x_t; their sum is an unbiased estimate of the
     bound. The noise of t is step t of the random stream, so that two models are compared on the
     same noise.
@@ -150,7 +151,12 @@ def vlb(
         stream: of the random numbers.
         first_sample: the number of the first image, for a batch that is part of a larger.
         progress: called after each step with its t, from T down to 1.
+
+    Raises:
+        UsageError: ``model`` is no function, or ``x0`` are no such images.
     """
+    check_model(model)
+    check_images(x0=x0)
     T, samples = diffusion.schedule.T, first_sample + np.arange(len(x0))
     nats = np.empty((len(x0), T + 1))
     nats[:, T] = to_host(prior_term(diffusion, x0))
@@ -167,8 +173,8 @@ def vlb(
 def eps_weights(schedule: NoiseSchedule, variance: Table) -> Table:
     """Return w_t, (T + 1,), the weight of ‖ε − ε_θ‖² in L_{t−1}, in nats; entry 0 is 0.
 
-    ``variance`` (T + 1,) is σ_t². At t = 1 it is the weight of the density × bin width in place of
-    the decoder's integral.
+    w_t = β_t²/(2 σ_t² α_t (1 − ᾱ_t)) (Ho et al. 2020, eq. 12); ``variance`` (T + 1,) is σ_t². At
+    t = 1 it is the weight of the density × bin width in place of the decoder's integral.
     """
     weights = np.zeros_like(schedule.beta)
     spread = 2.0 * variance[1:] * schedule.alpha[1:] * schedule.one_minus_alpha_bar[1:]

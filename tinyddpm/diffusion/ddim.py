@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, xp_of
 from tinyddpm.diffusion.lookup import check_images, check_times, per_image
-from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
+from tinyddpm.diffusion.sampling import Model, SampleStep, check_model, check_shape, last_image
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
 from tinyddpm.rng import Stream, normal
@@ -98,6 +98,7 @@ def ddim_steps_from(
 
     The other arguments are those of ``ddim_steps``.
     """
+    check_model(model)
     samples = first_sample + np.arange(len(x_T))
     xp, x = xp_of(x_T), x_T
     for t in range(diffusion.schedule.T, 0, -1):
@@ -137,7 +138,11 @@ def ddim_steps(
         first_sample: the number of the batch's first image, for a batch that is part of a larger.
         dtype: of the images.
         device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: ``model`` is no function, or ``shape`` no shape of images.
     """
+    check_shape(shape)
     samples = first_sample + np.arange(shape[0])
     x_T = normal(seed, stream, step=0, samples=samples, shape=shape[1:], dtype=dtype)
     return ddim_steps_from(
@@ -168,6 +173,8 @@ def ddim(  # noqa: PLR0913  the arguments of sample, and eta
 ) -> Array:
     """Return images x_0 of ``shape`` (N, H, W, C): the end of ``ddim_steps``, with its arguments.
 
+    x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ_t²) ε̂ + σ_t z, σ_t = η √β̃_t (Song et al. 2021,
+    eq. 12 and 16).
     ``progress`` is called after each step with its t, from T down to 1.
     """
     steps = ddim_steps(

@@ -28,7 +28,7 @@ from tinyddpm.diffusion.learned_variance import (
     learned_log_variance,
     learned_log_variance_backward,
 )
-from tinyddpm.diffusion.lookup import check_images, check_times, per_image
+from tinyddpm.diffusion.lookup import check_choice, check_images, check_times, per_image
 from tinyddpm.diffusion.respacing import respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
@@ -51,8 +51,9 @@ class GaussianDiffusion:
 
     Everywhere below images are (N, H, W, C), and ``t`` is the paper's t in this chain: an integer,
     or an (N,) array with one for each image. Results have the dtype of the images. A ``t`` out of
-    range, images of different shapes, or of integers, are a UsageError. The network's output has
-    the channels of the images, or twice as many where the variance is learned: prediction, then v.
+    range, images of different or other shapes, or of integers, are a UsageError. The network's
+    output has the channels of the images, or twice as many where the variance is learned:
+    prediction, then v.
 
     Args:
         schedule: β and what follows from it.
@@ -62,7 +63,8 @@ class GaussianDiffusion:
         timesteps: (T + 1,) the t of the original chain at each t of this one; by default the same.
 
     Raises:
-        UsageError: an unknown ``predict`` or ``variance``, or ``timesteps`` of another length.
+        UsageError: ``schedule`` is none, ``predict`` or ``variance`` is unknown, or ``timesteps``
+            has another length.
     """
 
     def __init__(
@@ -73,12 +75,18 @@ class GaussianDiffusion:
         *,
         timesteps: IntArray | None = None,
     ) -> None:
-        _check_choice("predict", predict, get_args(Prediction))
-        _check_choice("variance", variance, get_args(Variance))
+        check_choice("predict", predict, get_args(Prediction))
+        check_choice("variance", variance, get_args(Variance))
+        if not isinstance(schedule, NoiseSchedule):
+            raise UsageError(
+                "a diffusion is made of a NoiseSchedule",
+                cause=f"got {type(schedule).__name__}",
+                remedy="GaussianDiffusion(NoiseSchedule.linear(1000)), .cosine or .from_beta",
+            )
         self.schedule = schedule
         self.predict = predict
         self.variance = variance
-        self.timesteps = np.arange(schedule.T + 1) if timesteps is None else timesteps
+        self.timesteps = np.arange(schedule.T + 1) if timesteps is None else np.asarray(timesteps)
         if self.timesteps.shape != (schedule.T + 1,):
             raise UsageError(
                 f"timesteps must name the original t of 0 ... {schedule.T}",
@@ -97,7 +105,10 @@ class GaussianDiffusion:
         return np.log(_reverse_variance(self.schedule, "beta_tilde")), np.log(upper)
 
     def q_step(self, x_prev: Array, t: int | IntArray, eps: Array) -> Array:
-        """Return x_t from x_{t−1} and standard normal noise: one step of the forward chain."""
+        """Return x_t from x_{t−1} and standard normal noise: one step of the forward chain.
+
+        x_t = √(1 − β_t) x_{t−1} + √β_t ε (Ho et al. 2020, eq. 2).
+        """
         check_images(x_prev=x_prev, eps=eps)
         times = self._times(t, x_prev)
         signal = per_image(np.sqrt(self.schedule.alpha), times, x_prev)
@@ -106,14 +117,21 @@ class GaussianDiffusion:
         return xt
 
     def q_sample(self, x0: Array, t: int | IntArray, eps: Array) -> Array:
-        """Return x_t from x_0 and standard normal noise, all steps in one; t = 0 gives x_0."""
+        """Return x_t from x_0 and standard normal noise, all steps in one; t = 0 gives x_0.
+
+        x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε (Ho et al. 2020, eq. 4).
+        """
         check_images(x0=x0, eps=eps)
         signal, noise = self._rates(t, x0, first=0)
         xt: Array = signal * x0 + noise * eps
         return xt
 
     def q_posterior(self, x0: Array, xt: Array, t: int | IntArray) -> tuple[Array, Array]:
-        """Return the mean and the variance (N, 1, 1, 1) of q(x_{t−1} | x_t, x_0)."""
+        """Return the mean and the variance (N, 1, 1, 1) of q(x_{t−1} | x_t, x_0).
+
+        μ̃_t = √ᾱ_{t−1} β_t/(1 − ᾱ_t) x_0 + √α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t) x_t and
+        β̃_t = (1 − ᾱ_{t−1})/(1 − ᾱ_t) β_t (Ho et al. 2020, eq. 6 and 7).
+        """
         check_images(x0=x0, xt=xt)
         times = self._times(t, xt)
         from_x0 = per_image(self.posterior_x0, times, xt) * x0
@@ -139,7 +157,11 @@ class GaussianDiffusion:
         return prediction, v
 
     def predict_x0(self, xt: Array, t: int | IntArray, output: Array) -> Array:
-        """Return x̂_0, not clipped, from x_t and the network's ``output``."""
+        """Return x̂_0, not clipped, from x_t and the network's ``output``.
+
+        Of ε it is x̂_0 = (x_t − √(1 − ᾱ_t) ε̂)/√ᾱ_t (Ho et al. 2020, eq. 15), of v
+        √ᾱ_t x_t − √(1 − ᾱ_t) v, of the score (x_t + (1 − ᾱ_t) s)/√ᾱ_t.
+        """
         output, _ = self.split(output, xt)
         signal, noise = self._rates(t, xt)
         x0_hat = output
@@ -161,14 +183,17 @@ class GaussianDiffusion:
         return -noise * dx0_hat if self.predict == "v" else dx0_hat
 
     def predict_eps(self, xt: Array, t: int | IntArray, x0: Array) -> Array:
-        """Return the noise that leads from ``x0``, true or predicted, to x_t."""
+        """Return the noise that leads from ``x0``, true or predicted, to x_t.
+
+        ε = (x_t − √ᾱ_t x_0)/√(1 − ᾱ_t) (Ho et al. 2020, eq. 9).
+        """
         check_images(xt=xt, x0=x0)
         signal, noise = self._rates(t, xt)
         eps: Array = (xt - signal * x0) / noise
         return eps
 
     def velocity(self, x0: Array, t: int | IntArray, eps: Array) -> Array:
-        """Return v = √ᾱ_t ε − √(1 − ᾱ_t) x_0."""
+        """Return v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, appendix D)."""
         check_images(x0=x0, eps=eps)
         signal, noise = self._rates(t, x0)
         v: Array = signal * eps - noise * x0
@@ -179,12 +204,13 @@ class GaussianDiffusion:
     ) -> Reverse:
         """Return p(x_{t−1} | x_t): its mean, variance, log-variance, and x̂_0.
 
+        It is 𝒩(μ̃_t(x_t, x̂_0), σ_t² I), μ̃_t as in ``q_posterior`` (Ho et al. 2020, section 3.2).
         ``clip`` holds x̂_0 in [−1, 1], and with it the mean, which is made from the clipped x̂_0.
         At t = 1, where only a likelihood uses the variance, β̃_2 stands for both fixed kinds and for
         the lower end of the learned (β_1 if T = 1).
         """
+        x0_hat = self.predict_x0(xt, t, output)
         times = self._times(t, xt)
-        x0_hat = self.predict_x0(xt, times, output)
         if clip:
             x0_hat = xp_of(x0_hat).clip(x0_hat, -1.0, 1.0)
         mean, _ = self.q_posterior(x0_hat, xt, times)
@@ -236,7 +262,8 @@ class GaussianDiffusion:
     def respace(self, steps: int) -> Self:
         """Return the chain that reaches x_0 in ``steps`` strides, for the same network.
 
-        Its ᾱ are some of this chain's, and its ``timesteps`` say which t the network is given.
+        Its ᾱ are some of this chain's, and its ``timesteps`` say which t the network is given:
+        β_k = 1 − ᾱ_{S_k}/ᾱ_{S_{k−1}}, S the steps that are kept (Nichol & Dhariwal 2021, eq. 19).
 
         Raises:
             UsageError: ``steps`` is not in 1 … T.
@@ -268,11 +295,6 @@ class GaussianDiffusion:
         """√ᾱ_t and √(1 − ᾱ_t), (N, 1, 1, 1) each."""
         times = self._times(t, x, first=first)
         return per_image(self._signal, times, x), per_image(self._noise, times, x)
-
-
-def _check_choice(name: str, choice: str, choices: tuple[str, ...]) -> None:
-    if choice not in choices:
-        raise UsageError(f"unknown {name} {choice!r}", remedy=", ".join(choices))
 
 
 def _posterior_coefficients(schedule: NoiseSchedule) -> tuple[Table, Table]:

@@ -26,7 +26,10 @@ ConditionalModel = Callable[[Array, IntArray, IntArray], Array]
 
 
 def guide(conditional: Array, unconditional: Array, weight: float) -> Array:
-    """Return (1 + w) ε(x_t, c) − w ε(x_t, ∅) from the two, both (N, H, W, C)."""
+    """Return (1 + w) ε(x_t, c) − w ε(x_t, ∅) from the two, both (N, H, W, C).
+
+    w is ``weight`` (Ho & Salimans 2022, eq. 6).
+    """
     check_images(conditional=conditional, unconditional=unconditional)
     guided: Array = (1.0 + weight) * conditional - weight * unconditional
     return guided

@@ -22,6 +22,9 @@ from tinyddpm.rng import Stream, normal
 def slerp(first: Array, second: Array, fraction: float) -> Array:
     """Return what lies ``fraction`` of the way along the arc from ``first`` to ``second``.
 
+    sin((1 − f) θ)/sin θ first + sin(f θ)/sin θ second, θ the angle between them (Song et al. 2021,
+    eq. 67).
+
     Args:
         first: (N, …), one vector for each n, none of them zero.
         second: (N, …).

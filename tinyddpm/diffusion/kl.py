@@ -25,7 +25,11 @@ class NormalKlSaved(NamedTuple):
 
 
 def normal_kl(mean1: Array, log_variance1: Array, mean2: Array, log_variance2: Array) -> Array:
-    """Return KL(𝒩₁ ‖ 𝒩₂), elementwise, in nats; the arguments are broadcast together."""
+    """Return KL(𝒩₁ ‖ 𝒩₂), elementwise, in nats; the arguments are broadcast together.
+
+    ½ (log σ₂² − log σ₁² + σ₁²/σ₂² − 1 + (m₁ − m₂)²/σ₂²), each term L_{t−1} of the bound (Nichol &
+    Dhariwal 2021, section 2.1).
+    """
     xp = xp_of(mean1)
     ratio = log_variance1 - log_variance2
     # expm1(r) − r, not exp(r) − 1 − r: fewer digits cancel where the variances nearly agree.

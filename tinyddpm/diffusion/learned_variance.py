@@ -22,7 +22,10 @@ class LogVarianceSaved(NamedTuple):
 
 
 def learned_log_variance(v: Array, lower: Array, upper: Array) -> tuple[Array, LogVarianceSaved]:
-    """Return log σ² (N, H, W, C) from ``v`` (N, H, W, C), log β̃ and log β (N, 1, 1, 1)."""
+    """Return log σ² (N, H, W, C) from ``v`` (N, H, W, C), log β̃ and log β (N, 1, 1, 1).
+
+    log σ_t² = f log β_t + (1 − f) log β̃_t, f = (v + 1)/2 (Nichol & Dhariwal 2021, eq. 15).
+    """
     fraction = 0.5 * (v + 1)
     # f a + (1 − f) b, not b + f (a − b): at v = ±1 it is either end to the bit.
     return fraction * upper + (1 - fraction) * lower, LogVarianceSaved(lower, upper)

@@ -1,4 +1,4 @@
-"""From a table over t to one coefficient per image, and what is asked of images and times."""
+"""From a table over t to one coefficient per image, and what is asked of the arguments."""
 
 from __future__ import annotations
 
@@ -16,19 +16,45 @@ def per_image(table: Table, t: IntArray, x: Array) -> Array:
     return coefficients
 
 
+def check_choice(name: str, choice: str, choices: tuple[str, ...]) -> None:
+    """Raise unless ``choice`` is one of ``choices``.
+
+    Raises:
+        UsageError: naming those there are.
+    """
+    if choice not in choices:
+        raise UsageError(f"unknown {name} {choice!r}", remedy=", ".join(choices))
+
+
+def check_whole(name: str, number: int, *, least: int) -> None:
+    """Raise unless ``number`` is an integer of at least ``least``.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(number, int | np.integer) or number < least:
+        raise UsageError(
+            f"{name} must be a whole number of at least {least}", cause=f"{name} = {number!r}"
+        )
+
+
 def check_images(**images: Array) -> None:
-    """Raise unless all ``images`` have one shape and are floating-point numbers.
+    """Raise unless all ``images`` are arrays (N, …), of one shape, of floating-point numbers.
 
     Raises:
         UsageError: naming the images that differ.
     """
-    shapes = {name: x.shape for name, x in images.items()}
+    shapes = {name: getattr(x, "shape", type(x).__name__) for name, x in images.items()}
     if len(set(shapes.values())) > 1:
         raise UsageError(
             f"{', '.join(shapes)} must have one shape",
             cause=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
         )
     for name, x in images.items():
+        if not getattr(x, "ndim", 0):
+            raise UsageError(
+                f"{name} must be an array of images (N, H, W, C)", cause=f"it is {shapes[name]}"
+            )
         if x.dtype.kind not in "fc":
             raise UsageError(
                 f"{name} must be floating-point numbers",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from tinyddpm.arrays import Array, IntArray, xp_of
 from tinyddpm.diffusion.bound import TermSaved, bound_term, bound_term_backward
-from tinyddpm.diffusion.lookup import check_images, check_times
+from tinyddpm.diffusion.lookup import check_choice, check_images, check_times
 from tinyddpm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ def image_losses(
     vlb_weight: float = VLB_WEIGHT,
 ) -> tuple[Array, LossesSaved]:
     """Return the loss of each image, (N,), and what ``image_losses_backward`` needs.
+
+    L_simple = mean (prediction − target)² (Ho et al. 2020, eq. 14), L_vlb = T L_{t−1}/(D ln 2), or
+    L_hybrid = L_simple + λ L_vlb, the bound stopped from the prediction (Nichol & Dhariwal 2021,
+    eq. 16).
 
     Args:
         diffusion: the chain; its method of the same name is this function.
@@ -120,8 +124,10 @@ def loss(
 ) -> tuple[Array, Array]:
     """Return the mean loss of the images, a 0-d array, and its derivative by ``output``.
 
+    Of a fixed variance it is L_simple by default, the mean of (ε − ε̂)² (Ho et al. 2020, eq. 14).
     The arguments and errors are those of ``image_losses``. The loss of each image is multiplied by
-    its one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t.
+    its one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t. Those
+    of another shape are a UsageError.
     """
     per_image, saved = image_losses(
         diffusion, output, x0, xt, eps, t, objective=objective, vlb_weight=vlb_weight
@@ -129,6 +135,11 @@ def loss(
     xp = xp_of(per_image)
     ones = xp.ones(len(x0), x0.dtype)
     weights = ones if weights is None else xp.asarray(weights, x0.dtype)
+    if weights.shape != per_image.shape:
+        raise UsageError(
+            f"there must be one weight for each of the {len(x0)} images",
+            cause=f"weights {weights.shape}",
+        )
     return (weights * per_image).mean(), image_losses_backward(diffusion, weights / len(x0), saved)
 
 
@@ -147,8 +158,7 @@ def resolve_objective(objective: Objective | None, variance: str) -> Objective:
     learned = variance == "learned"
     if objective is None:
         return "hybrid" if learned else "simple"
-    if objective not in get_args(Objective):
-        raise UsageError(f"unknown objective {objective!r}", remedy=", ".join(get_args(Objective)))
+    check_choice("objective", objective, get_args(Objective))
     if objective != "vlb" and (objective == "hybrid") != learned:
         raise UsageError(
             f"the objective {objective!r} does not go with variance {variance!r}",

@@ -110,6 +110,9 @@ class CorrelatedGaussianOracle:
 class MixtureOracle:
     """Images of several kinds: x_0 ~ Σ_k weights_k 𝒩(means_k, variances_k I).
 
+    ε* = −√(1 − ᾱ_t) ∇ log q_t (Tweedie's formula) = √(1 − ᾱ_t) Σ_k r_k (x − √ᾱ_t m_k)/v_k, with
+    v_k = ᾱ_t s_k² + 1 − ᾱ_t and r_k ∝ w_k 𝒩(x; √ᾱ_t m_k, v_k I).
+
     Args:
         schedule: the original chain's.
         weights: (K,) positive; they are divided by their sum.

@@ -19,11 +19,12 @@ def strided_timesteps(T: int, steps: int) -> IntArray:
     A single step is T, where sampling starts.
 
     Raises:
-        UsageError: ``steps`` is not in 1 … T.
+        UsageError: ``steps`` is not a whole number in 1 … T.
     """
-    if not 1 <= steps <= T:
+    if not isinstance(steps, int | np.integer) or not 1 <= steps <= T:
         raise UsageError(
-            f"a chain of {T} steps can be walked in 1 ... {T} steps", cause=f"steps = {steps}"
+            f"a chain of {T} steps can be walked in a whole number of steps, 1 ... {T}",
+            cause=f"steps = {steps!r}",
         )
     strided = np.rint(np.linspace(T - 1, 0, steps)[::-1]).astype(np.int64) + 1
     return np.concatenate([[0], strided])

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, xp_of
+from tinyddpm.errors import UsageError
 from tinyddpm.rng import Stream, normal
 
 if TYPE_CHECKING:
@@ -57,7 +58,12 @@ def sample_steps(
         first_sample: the number of the batch's first image, for a batch that is part of a larger.
         dtype: of the images.
         device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: ``model`` is no function, or ``shape`` no shape of images.
     """
+    check_model(model)
+    check_shape(shape)
     samples = first_sample + np.arange(shape[0])
 
     def noise(step: int) -> Array:
@@ -87,6 +93,7 @@ def sample(
 ) -> Array:
     """Return images x_0 of ``shape`` (N, H, W, C): the end of ``sample_steps``, with its arguments.
 
+    x_{t−1} = μ_θ(x_t, t) + σ_t z for t = T … 1, and z = 0 at t = 1 (Ho et al. 2020, algorithm 2).
     ``progress`` is called after each step with its t, from T down to 1.
     """
     steps = sample_steps(
@@ -101,6 +108,31 @@ def sample(
         device=device,
     )
     return last_image(steps, progress)
+
+
+def check_model(model: Model) -> None:
+    """Raise unless ``model`` can be called.
+
+    Raises:
+        UsageError: it cannot, as a UNet, which counts time from 0 and returns two things.
+    """
+    if not callable(model):
+        raise UsageError(
+            "the model is a function of x_t and the paper's t, which gives the network's output",
+            cause=f"got {type(model).__name__}",
+            remedy="lambda xt, t: network.forward(xt, t - 1)[0] for a UNet",
+        )
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raise unless ``shape`` is one of images (N, H, W, C), or of anything else (N, …).
+
+    Raises:
+        UsageError: it is not.
+    """
+    sizes = np.asarray(shape)
+    if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or sizes.min() < 0:
+        raise UsageError("the shape of the images must be (N, H, W, C)", cause=f"got {shape!r}")
 
 
 def last_image(steps: Iterator[SampleStep], progress: Callable[[int], None] | None) -> Array:

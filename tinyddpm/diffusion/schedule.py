@@ -52,7 +52,7 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         """Check β and make the other tables from it."""
-        beta = np.array(self.beta, np.float64)
+        beta = _numbers(self.beta)
         _check_beta(beta)
         alpha_bar = np.cumprod(1.0 - beta, dtype=np.float64)
         if alpha_bar[-1] == 0.0:
@@ -82,7 +82,7 @@ class NoiseSchedule:
         Raises:
             UsageError: ``beta`` is not a list of such numbers, or ᾱ_T underflows.
         """
-        steps = np.asarray(beta, np.float64)
+        steps = _numbers(beta)
         if steps.ndim != 1:
             raise UsageError(
                 "beta must be a list of T numbers", cause=f"its shape is {steps.shape}"
@@ -91,7 +91,9 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, T: int = 1000) -> Self:
-        """Return the linear schedule of Ho et al., scaled to T steps.
+        """Return the linear schedule of Ho et al. 2020 (section 4), scaled to T steps.
+
+        β_t runs evenly from 10⁻⁴ · 1000/T to 0.02 · 1000/T (so scaled by Nichol & Dhariwal 2021).
 
         Raises:
             UsageError: T ≤ 20, where the last β, 20/T, would not be less than 1.
@@ -102,7 +104,10 @@ class NoiseSchedule:
 
     @classmethod
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Self:
-        """Return the cosine schedule of Nichol & Dhariwal; ᾱ is the product of the clipped 1 − β.
+        """Return the cosine schedule of Nichol & Dhariwal 2021 (eq. 17).
+
+        ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2), but for β_t = 1 − ᾱ_t/ᾱ_{t−1}, which
+        is clipped at 0.999: ᾱ is the product of the clipped 1 − β.
 
         Raises:
             UsageError: T < 1, or the offset ``s`` is negative.
@@ -119,6 +124,8 @@ class NoiseSchedule:
     @classmethod
     def log_snr_linear(cls, T: int, gamma_min: float = -13.3, gamma_max: float = 5.0) -> Self:
         """Return the schedule whose −log SNR runs evenly from ``gamma_min`` to ``gamma_max``.
+
+        ᾱ_t = sigmoid(−γ_t), γ_t = −log SNR_t (Kingma et al. 2021, arXiv 2107.00630).
 
         Raises:
             UsageError: T < 2, or ``gamma_min`` is not less than ``gamma_max``.
@@ -151,6 +158,18 @@ class NoiseSchedule:
         with np.errstate(divide="ignore"):
             log_ratio: Table = np.log(self.alpha_bar) - np.log(self.one_minus_alpha_bar)
         return log_ratio
+
+
+def _numbers(beta: npt.ArrayLike) -> Table:
+    """A copy of ``beta`` in float64."""
+    try:
+        return np.array(beta, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "beta must be a list of T numbers",
+            cause=str(error),
+            remedy="NoiseSchedule.linear(1000), .cosine(1000), or .from_beta with such a list",
+        ) from error
 
 
 def _check_steps(T: int, least: int, reason: str) -> None:

@@ -26,7 +26,7 @@ from tinyddpm.diffusion.schedule import NoiseSchedule
 
 
 def score_from_eps(schedule: NoiseSchedule, eps: Array, t: int | IntArray) -> Array:
-    """Return the score s = −ε/√(1 − ᾱ_t)."""
+    """Return the score s = −ε/√(1 − ᾱ_t) (Tweedie's formula; Luo 2022)."""
     check_images(eps=eps)
     _, noise = _rates(schedule, eps, t)
     score: Array = -eps / noise

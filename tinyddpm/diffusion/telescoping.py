@@ -54,7 +54,11 @@ def log_ratio_before(diffusion: GaussianDiffusion, model: Model, path: Path) -> 
 
 
 def log_ratio_after(diffusion: GaussianDiffusion, model: Model, path: Path) -> Array:
-    """Return the same number from the marginal at T and the posteriors."""
+    """Return the number of ``log_ratio_before`` from the marginal at T and the posteriors.
+
+    log q(x_T | x_0)/p(x_T) + Σ_{t>1} log q(x_{t−1} | x_t, x_0)/p(x_{t−1} | x_t) − log p(x_0 | x_1)
+    (Ho et al. 2020, appendix A).
+    """
     x0, schedule = path[0], diffusion.schedule
     mean = math.sqrt(schedule.alpha_bar[-1]) * x0
     marginal = _log_normal(path[-1], mean, math.log(schedule.one_minus_alpha_bar[-1]))

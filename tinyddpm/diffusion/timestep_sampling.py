@@ -79,6 +79,8 @@ class UniformTimes:
 class SecondMomentTimes:
     """t ~ p, p_t ∝ √E[L_t²] over the last 10 losses at each t, and a floor of 0.001/T.
 
+    It is eq. 18 of Nichol & Dhariwal 2021. Until every t has its 10 losses p is uniform.
+
     Attributes:
         history: (T + 1, 10) the last losses at each t, the next one's place being count mod 10.
         counts: (T + 1,) how many losses each t has had; row 0 of both is not used.

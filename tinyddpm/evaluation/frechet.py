@@ -54,7 +54,7 @@ def moments(features: Array) -> Moments:
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """Return d².
+    """Return d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½) (Dowson & Landau 1982).
 
     It is at least 0 but for rounding, which the square roots turn from 1e-16 of the eigenvalues
     into 1e-8 where a covariance is singular.

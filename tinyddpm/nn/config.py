@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from tinyddpm.errors import UsageError
 from tinyddpm.ops.attention import QkvOrder
 from tinyddpm.ops.time_embedding import EmbeddingOrder
@@ -20,6 +22,8 @@ _CHOICES = {
     "conditioning": get_args(Conditioning),
     "down_pad": ((1, 1), (0, 1)),
 }
+_TUPLES = ("channels", "attention_at")
+_WHOLE = ("image_size", "in_channels", "out_channels", "blocks", "heads", "groups", "classes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse shapes that no network can have."""
+        self._check_kinds()
         self._check_size()
         self._check_choices()
         for name, divisor in (("groups", self.groups), ("heads", self.heads)):
@@ -78,12 +83,24 @@ class UNetConfig:
                 )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must lie in [0, 1): got {self.dropout}")
-        if self.norm_eps <= 0:
+        if not self.norm_eps > 0:
             raise UsageError(f"norm_eps must be positive: got {self.norm_eps}")
         if min(self.blocks, self.in_channels, self.out_channels, self.classes + 1) < 1:
             raise UsageError("blocks and channels must be at least 1, classes at least 0")
         if self.channels[0] % 2 or self.channels[0] // 2 <= self.embedding_shift:
             raise UsageError(f"the first width must be even, for sin and cos: got {self.channels}")
+
+    def _check_kinds(self) -> None:
+        for name in (*_TUPLES, *_WHOLE):
+            value = getattr(self, name)
+            if name in _TUPLES and not isinstance(value, tuple):
+                raise UsageError(
+                    f"{name} must be a tuple: got {value!r}", remedy="(14, 7), or (14,) for one"
+                )
+            numbers = value if name in _TUPLES else (value,)
+            if not all(isinstance(number, int | np.integer) for number in numbers):
+                kind = "whole numbers" if name in _TUPLES else "a whole number"
+                raise UsageError(f"{name} must be {kind}: got {value!r}")
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
@@ -97,7 +114,7 @@ class UNetConfig:
         return tuple(self.image_size >> level for level in range(len(self.channels)))
 
     def _check_size(self) -> None:
-        if not isinstance(self.channels, tuple) or not self.channels or min(self.channels) < 1:
+        if not self.channels or min(self.channels) < 1:
             raise UsageError(f"channels must be one positive width per level: got {self.channels}")
         factor = 2 ** (len(self.channels) - 1)
         if self.image_size < factor or self.image_size % factor:

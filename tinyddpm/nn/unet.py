@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, xp_of
+from tinyddpm.errors import UsageError
 from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.embedding import EmbeddingMlp
@@ -51,6 +52,8 @@ class UNetSaved(NamedTuple):
 class UNet:
     """A noise-prediction network: ``forward(x, t)`` and its hand-written ``backward``.
 
+    That of Ho et al. 2020 (appendix B) or of Nichol & Dhariwal 2021, as ``config`` has it.
+
     Args:
         config: the shape.
         seed: of the initial values.
@@ -61,6 +64,9 @@ class UNet:
 
     Attributes:
         parameters: the flat store (``.value``, ``.grad``, ``.named()``, ``.count``).
+
+    Raises:
+        UsageError: ``config`` is no UNetConfig.
     """
 
     def __init__(
@@ -72,6 +78,12 @@ class UNet:
         dtype: npt.DTypeLike = np.float32,
         values: Array | None = None,
     ) -> None:
+        if not isinstance(config, UNetConfig):
+            raise UsageError(
+                "a network is made of a UNetConfig",
+                cause=f"got {config!r}",
+                remedy='UNet(UNetConfig.preset("mnist"))',
+            )
         self.config, self.kernels = config, kernels
         self.parameters = Parameters()
         build = _StageBuilder(Builder(self.parameters, kernels), config)
@@ -117,17 +129,14 @@ class UNet:
             The prediction (N, H, W, C_out), and what ``backward`` needs.
 
         Raises:
-            ValueError: the images have another size or number of channels than the network, or
-                the times or labels another number than the images, or there are no such classes.
+            UsageError: the images have another size or number of channels than the network, or are
+                of integers, or the times or labels have another number than the images, or there
+                are no such classes.
         """
-        expected = (self.config.image_size, self.config.image_size, self.config.in_channels)
-        if x.shape[1:] != expected:
-            raise ValueError(f"images must have shape (N, *{expected}): got {x.shape}")
-        if t.shape != x.shape[:1]:
-            raise ValueError(f"times must have shape ({len(x)},), one an image: got {t.shape}")
+        self._check_images(x, t)
+        self._check_labels(labels, x)
         if prepare:
             self.parameters.prepare()
-        self._check_labels(labels, x)
         emb, embedding = self.embedding.forward(t, labels, x)
         h, conv_in = self.conv_in.forward(x)
         skips = [h]
@@ -145,17 +154,38 @@ class UNet:
         y, conv_out = self.conv_out.forward(h)
         return y, UNetSaved(embedding, conv_in, down, middle, up, norm_out, conv_out)
 
+    def _check_images(self, x: Array, t: IntArray | Array) -> None:
+        size, channels = self.config.image_size, self.config.in_channels
+        if _shape(x)[1:] != (size, size, channels):
+            raise UsageError(
+                f"images must be an array of shape (N, {size}, {size}, {channels})",
+                cause=f"got {_shape(x)}",
+            )
+        if x.dtype.kind not in "fc":
+            raise UsageError(
+                "images must be floating-point numbers",
+                cause=f"their dtype is {x.dtype}",
+                remedy="scale bytes to [-1, 1] first",
+            )
+        if _shape(t) != x.shape[:1]:
+            raise UsageError(
+                f"times must be an array of shape ({len(x)},), one an image",
+                cause=f"got {_shape(t)}",
+            )
+
     def _check_labels(self, labels: IntArray | None, x: Array) -> None:
         if labels is None:
             return
         if not self.config.classes:
-            raise ValueError("labels were given to a network without classes")
-        if labels.shape != x.shape[:1]:
-            raise ValueError(f"labels must have shape ({len(x)},): got {labels.shape}")
+            raise UsageError("labels were given to a network without classes")
+        if _shape(labels) != x.shape[:1] or labels.dtype.kind not in "iu":
+            raise UsageError(
+                f"labels must be an array of {len(x)} integers, one an image", cause=f"got {labels}"
+            )
         if xp_of(labels) is not np:
             return  # looking at their values would make the host wait
         if labels.min() < 0 or labels.max() > self.config.classes:
-            raise ValueError(f"labels must lie in 0 … {self.config.classes}: got {labels}")
+            raise UsageError(f"labels must lie in 0 … {self.config.classes}: got {labels}")
 
     def backward(self, dy: Array, saved: UNetSaved) -> Array:
         """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``."""
@@ -174,6 +204,11 @@ class UNet:
             dembs.append(demb)
         self.embedding.backward(total(dembs), saved.embedding)
         return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)
+
+
+def _shape(x: object) -> Any:
+    """The shape of an array; of what is none, the name of its type."""
+    return getattr(x, "shape", type(x).__name__)
 
 
 class _StageBuilder:

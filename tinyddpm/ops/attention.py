@@ -38,6 +38,8 @@ def attention(
 ) -> tuple[Array, AttentionSaved]:
     """Attend within each image: ``qkv`` (N, L, 3C) to (N, L, C).
 
+    y = softmax(q kᵀ / √D) v for each head, of width D (Vaswani et al. 2017, eq. 1).
+
     Raises:
         ValueError: ``heads`` does not divide C.
     """

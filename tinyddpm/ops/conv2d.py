@@ -34,6 +34,7 @@ def conv2d(
 ) -> tuple[Array, Conv2dSaved]:
     """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out).
 
+    y[n, i, j] = bias + Σ_{a, b} x_padded[n, s i + a, s j + b] weight[a, b], s the ``stride``.
     ``pad`` is the number of zero rows (and columns) before and after the image: (1, 1) for a 3×3
     kernel in the middle, (0, 1) for the stride-2 convolutions of Ho et al., (0, 0) for 1×1.
     """

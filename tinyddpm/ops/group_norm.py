@@ -28,6 +28,9 @@ def group_norm(
 ) -> tuple[Array, GroupNormSaved]:
     """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
 
+    y = weight x_hat + bias, x_hat = (x − mean x)(mean (x − mean x)² + norm_eps)^(−1/2), the means
+    over one group of one image (Wu & He 2018).
+
     Raises:
         ValueError: ``groups`` does not divide C.
     """

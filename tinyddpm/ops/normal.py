@@ -45,7 +45,11 @@ def cdf(x: Array) -> Array:
 
 
 def log_cdf(x: Array) -> Array:
-    """Return log Φ(x), elementwise, in x's dtype: relative error 1e-13 at any x."""
+    """Return log Φ(x), elementwise, in x's dtype: relative error 1e-13 at any x.
+
+    log Φ(−y) = −½ y² + log R(y), R the scaled tail of Cody 1969, so that it is finite where Φ has
+    underflowed; log Φ(y) = log1p(−Φ(−y)).
+    """
     xp = xp_of(x)
     z = x.astype(np.float64)
     with np.errstate(

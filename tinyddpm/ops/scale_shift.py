@@ -20,7 +20,10 @@ class ScaleShiftSaved(NamedTuple):
 
 
 def scale_shift(x: Array, scale: Array, shift: Array) -> tuple[Array, ScaleShiftSaved]:
-    """Modulate ``x`` (N, H, W, C) with ``scale`` and ``shift`` (N, C)."""
+    """Modulate ``x`` (N, H, W, C) with ``scale`` and ``shift`` (N, C).
+
+    y = x (1 + scale) + shift (Nichol & Dhariwal 2021, appendix A).
+    """
     y = x * (1 + scale[:, None, None]) + shift[:, None, None]
     return y, ScaleShiftSaved(x, scale)
 

@@ -19,7 +19,7 @@ class SiluSaved(NamedTuple):
 
 
 def silu(x: Array) -> tuple[Array, SiluSaved]:
-    """Return x · sigmoid(x), elementwise."""
+    """Return x · sigmoid(x), elementwise (Ramachandran et al. 2017)."""
     return x * _sigmoid(x), SiluSaved(x)
 
 

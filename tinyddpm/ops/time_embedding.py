@@ -32,6 +32,9 @@ def time_embedding(
 ) -> tuple[Array, TimeEmbeddingSaved]:
     """Embed times ``t`` (N,), a float array, fractions allowed, as (N, dim).
 
+    sin(t ω_i) and cos(t ω_i), ω_i = 10000^(−i/(half − shift)), i = 0 … half − 1, half = dim/2
+    (Vaswani et al. 2017, section 3.5).
+
     Raises:
         ValueError: ``dim`` is odd, or too small for the shift.
     """

@@ -15,7 +15,10 @@ from tinyddpm.ops.upsample import upsample, upsample_backward
 
 
 def upsample_conv2d(x: Array, weight: Array, bias: Array) -> tuple[Array, Conv2dSaved]:
-    """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
+    """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out).
+
+    y = conv2d(upsample(x)), padding (1, 1): (N, 2H, 2W, C_out).
+    """
     return conv2d(upsample(x), weight, bias)
 
 

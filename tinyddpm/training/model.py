@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import Array, IntArray, to_device, to_host, xp_of
+from tinyddpm.arrays import Array, IntArray, resolve_device, to_device, to_host, xp_of
 from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
+from tinyddpm.diffusion.lookup import check_choice, check_whole
 from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
@@ -114,7 +115,11 @@ class TrainedModel:
 
         Args:
             threads: 0 means one for each core; a GPU has one.
+
+        Raises:
+            UsageError: ``threads`` is no number of threads.
         """
+        check_whole("threads", threads, least=0)
         with Workers(threads if self.device == "cpu" else 1) as workers:
             shard = self.config.shard if self.device == "cpu" else AT_ONCE
             yield Denoiser(self.network, workers, shard)
@@ -138,8 +143,8 @@ class TrainedModel:
             n: how many.
             steps: of the reverse chain, 1 … T; all T unless given.
             eta: of DDIM, 0 … 1; without it sampling is ancestral.
-            labels: (n,) the class of each image, for a network with classes; by default all in
-                turn.
+            labels: (n,) the class of each image, for a network with classes: 0 … classes − 1, or
+                ``classes`` for none. By default all in turn.
             guidance: w of classifier-free guidance; 0 is the conditional model as it is.
             seed: of the noise; image i depends, up to rounding, on the seed and i alone.
             stream: of the random numbers.
@@ -147,7 +152,8 @@ class TrainedModel:
             progress: called after each step with its t.
 
         Raises:
-            UsageError: ``steps`` is out of range, or classes are asked for that there are not.
+            UsageError: ``n`` or ``steps`` is out of range, or classes are asked for that there are
+                not.
         """
         walk = self.walk(
             n,
@@ -177,6 +183,7 @@ class TrainedModel:
 
         t counts the steps of this walk, from ``steps`` down to 1; the arguments are ``sample``'s.
         """
+        check_whole("n", n, least=1)
         labels = self._labels(n, labels, guidance)
         with self.walks(
             n, steps=steps, eta=eta, guidance=guidance, seed=seed, stream=stream, threads=threads
@@ -248,7 +255,17 @@ class TrainedModel:
                 "this network was trained without classes",
                 remedy="tinyddpm train --conditional for one that can be asked for them",
             )
-        return np.arange(n) % classes if classes and labels is None else labels
+        if labels is None:
+            return np.arange(n) % classes if classes else None
+        labels = np.asarray(labels)
+        whole = labels.shape == (n,) and labels.dtype.kind in "iu"
+        if not whole or ((labels < 0) | (labels > classes)).any():
+            raise UsageError(
+                f"labels must be {n} integers, one for each image, in 0 ... {classes - 1}, "
+                f"or {classes} for no class",
+                cause=f"got {labels}",
+            )
+        return labels
 
     def _of_classes(self, denoiser: Denoiser, labels: IntArray | None, guidance: float) -> Model:
         """The model of x_t and t alone."""
@@ -270,16 +287,20 @@ def load(
     Args:
         run_or_checkpoint: such as ``runs/mnist-1``, or a ``.npz`` in its ``checkpoints``.
         weights: ``ema``, or ``raw`` for the last ones as they were.
-        device: ``cpu`` or ``cuda``.
-        precision: of the products on a GPU.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+        precision: of the products on a GPU, ``fp32``, ``tf32`` or ``bf16``.
 
     Raises:
-        UsageError: the folder is no run.
+        UsageError: the folder is no run, or there are no such weights or precision.
+        DeviceError: the device is unknown, or not there.
         CheckpointError: there is no such file, it is damaged, or of another program.
 
     Warns:
         UserWarning: the run's latest checkpoint is damaged, and an earlier one was taken.
     """
+    check_choice("weights", weights, get_args(Weights))
+    check_choice("precision", precision, get_args(Precision))
+    device = resolve_device(device)
     found = find(Path(run_or_checkpoint))
     if found.warning:
         warnings.warn(found.warning, stacklevel=2)

@@ -53,6 +53,9 @@ class StepReport(NamedTuple):
 class Trainer:
     """The state of a run in memory, and its step on a CPU (on a GPU: ``DeviceTrainer``).
 
+    A step is Ho et al. 2020, algorithm 1: t ~ U{1 … T}, ε ~ 𝒩(0, I), and one gradient step on
+    ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t)‖², or on what the config's objective is.
+
     Args:
         config: the run.
         dataset: the training set.
