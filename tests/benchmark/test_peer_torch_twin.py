@@ -224,6 +224,35 @@ def test_a_network_that_is_not_ours_is_not_timed(monkeypatch):
         Rivals(config, Ours(config, workers), GROUND, ("eager",))
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"), [("eager", "PyTorch failed (eager,"), ("compile", "torch.compile failed")]
+)
+def test_what_fails_in_a_step_is_told_before_any_is_timed(mode, said, monkeypatch):
+    """Its output needs no memory for a backward, nor one that is compiled."""
+
+    def full(*_):
+        raise RuntimeError("out of memory")
+
+    config = small_run(tiny())
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    monkeypatch.setattr(torch.Tensor, "backward", full)
+    with Workers(1) as workers, pytest.raises(TinyDDPMError) as failed:
+        Rivals(config, Ours(config, workers), GROUND, (mode,))
+    assert said in str(failed.value)
+    assert "out of memory" in failed.value.cause
+
+
+def test_modules_are_told_once_whether_they_train(monkeypatch):
+    _, run = run_of(small_run(tiny()))
+    asked, tell = [], torch.nn.Module.train
+    monkeypatch.setattr(
+        TorchUNet, "train", lambda self, mode=True: (asked.append(mode), tell(self, mode))[1]
+    )
+    for step in (run.train, run.train, run.sample, run.sample, run.train):
+        step()
+    assert asked == [False, True]
+
+
 def wrong(forward):
     """Off by a part in a thousand."""
 

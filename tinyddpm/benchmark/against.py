@@ -7,6 +7,8 @@ the other's way while it waits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
@@ -173,10 +175,13 @@ class Rivals:
         # On a GPU as many images as are timed: torch.compile does each number of them by itself.
         asked = questions(config, config.batch if ground.device == "cuda" else 4)
         answer = ours.output(*asked)
-        self.differences = {
-            key: _agreeing(run, asked, answer, key, ground.precision)
-            for key, run in self.runs.items()
-        }
+        self.differences = {}
+        for key, run in self.runs.items():
+            with _told_if_it_fails(*key):
+                found = _difference(run.output(*asked), answer)
+                for kind in ("train", "sample"):  # whatever can fail shall do so now
+                    run.timed(kind)(1)
+            self.differences[key] = _checked(found, *key, ground.precision)
 
     def compare(
         self, ours: OurSide, kind: str, alone: Spread, *, rounds: int, steps: int
@@ -216,28 +221,32 @@ def questions(config: RunConfig, count: int) -> tuple[Array, IntArray]:
     return x, np.resize([0, 3, 250, 999], count)
 
 
-def _agreeing(
-    run: Contestant,
-    asked: tuple[Array, IntArray],
-    answer: Array,
-    key: tuple[str, str],
-    precision: Precision,
-) -> float:
-    """By how much ``run`` differs from our ``answer``, relative to its largest element: little."""
-    mode, layout = key
+@contextmanager
+def _told_if_it_fails(mode: str, layout: str) -> Iterator[None]:
+    """Tell the user what PyTorch says: its compiler, or that the memory is full."""
     try:
-        found = float(np.abs(run.output(*asked) - answer).max() / np.abs(answer).max())
+        yield
     except RuntimeError as error:
-        if mode in {"eager", "bf16"}:
-            raise
+        compiled = mode in {"compile", "reduce-overhead"}
         raise TinyDDPMError(
-            "torch.compile failed", cause=str(error), remedy="a C++ compiler, or no --compile"
+            "torch.compile failed" if compiled else f"PyTorch failed ({mode}, {layout})",
+            cause=str(error).strip(),
+            remedy="a C++ compiler, or no --compile" if compiled else "a smaller --batch",
         ) from error
+
+
+def _difference(found: Array, answer: Array) -> float:
+    """By how much ``found`` differs from our ``answer``, relative to its largest element."""
+    return float(np.abs(found - answer).max() / np.abs(answer).max())
+
+
+def _checked(difference: float, mode: str, layout: str, precision: Precision) -> float:
+    """The ``difference`` itself, if it is little."""
     allowed = AGREEMENT["bf16" if mode == "bf16" else precision]
-    if not found <= allowed:
+    if not difference <= allowed:
         raise TinyDDPMError(
             f"PyTorch's output ({mode}, {layout}) is not ours: the times would mean nothing",
-            cause=f"it differs by {found:.1e} of the largest element, allowed {allowed:.0e}",
+            cause=f"it differs by {difference:.1e} of the largest element, allowed {allowed:.0e}",
             remedy="tinyddpm gradcheck, and a report of this error",
         )
-    return found
+    return difference

@@ -1,6 +1,7 @@
 """Memory of a GPU that a training run takes, each measured in a process of its own.
 
-Neither library gives back what it once took, and so it has taken most at the end.
+A run of ours gives back nothing that it once took, and so it has taken most at the end; PyTorch's
+has given back what only its search for the fastest convolutions needed.
 
 ``python -m tinyddpm.benchmark.device_memory TASK`` is such a process: it does what the JSON of
 ``TASK`` says and writes what it found, as JSON, to stdout.
