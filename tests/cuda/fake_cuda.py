@@ -53,7 +53,12 @@ class Graph:
 
 
 class Event:
+    """A mark in the work of the device; who waits for one without ``block`` burns a core."""
+
     waited_for = 0
+
+    def __init__(self, *, block=False, disable_timing=False):
+        self.for_waiting = block and disable_timing
 
     def synchronize(self):
         refuse_in_capture("waiting for an event")
@@ -73,8 +78,10 @@ class Stream:
     def synchronize(self):
         refuse_in_capture("waiting for the stream")
 
-    def record(self):
-        return Event()
+    def record(self, event):
+        refuse_in_capture("a mark for the host")
+        assert event.for_waiting
+        return event
 
     def begin_capture(self):
         Capture.nodes = []
@@ -143,6 +150,7 @@ def cuda():
     device = types.SimpleNamespace(compute_capability="90")
     return types.SimpleNamespace(
         Stream=Stream,
+        Event=Event,
         Memory=Memory,
         MemoryPointer=lambda memory, _offset: memory,
         MemoryPool=MemoryPool,

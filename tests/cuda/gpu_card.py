@@ -3,12 +3,13 @@
 import time
 import types
 
+import fake_cuda
 import numpy as np
 
 TOTAL = 2**30  # bytes of the card
 
 
-class Event:
+class Event(fake_cuda.Event):
     """A mark in the work of the simulated card, which does everything at once, in host time."""
 
     done = 0.0  # until when the host has waited
@@ -17,7 +18,9 @@ class Event:
         self.at = time.perf_counter()
 
     def synchronize(self):
-        Event.done = max(Event.done, self.at)
+        super().synchronize()
+        if not self.for_waiting:  # in the stream of a recording, which keeps no time
+            Event.done = max(Event.done, self.at)
 
 
 def milliseconds(begun, ended):

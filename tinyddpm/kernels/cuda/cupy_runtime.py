@@ -10,9 +10,11 @@ once, and a launch that comes earlier in the graph must not work in their memory
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -79,7 +81,8 @@ class CupyRuntime:
             raise DeviceError(
                 f"the CUDA kernels of {file} do not compile",
                 cause=(str(error).strip() or type(error).__name__).splitlines()[0],
-                remedy='pip install --upgrade "cupy-cuda12x[ctk]", or --device cpu',
+                remedy='the extra that fits the driver, pip install "tinyddpm[cuda12]" or '
+                '"tinyddpm[cuda13]", or --device cpu',
             ) from error
         return module
 
@@ -160,7 +163,8 @@ class CupyRuntime:
             graph.upload(self._stream)
         for host, array in constants:
             self.upload(host, array)
-        return _Replay(graph, (pool, constants), self._stream)
+        ended = partial(self._cupy.cuda.Event, block=True, disable_timing=True)
+        return _Replay(graph, (pool, constants), self._stream, ended)
 
     def _allocate(self, size: int) -> Any:
         """Memory for the pool of a recording.
@@ -180,6 +184,7 @@ class CupyRuntime:
     def _capture(self, work: Callable[[], None]) -> tuple[Any, list[tuple[Array, Array]]]:
         """The graph of ``work``, and the constants that it reads."""
         constants = self._constants = []
+        gc.collect()  # now: what goes during the recording may free memory of the GPU, and wait
         try:
             self._stream.begin_capture()
             work()
@@ -211,13 +216,13 @@ def _told_if_full() -> Iterator[None]:
 class _Replay:
     """A graph and the memory it works in."""
 
-    def __init__(self, graph: Any, memory: Any, stream: Any) -> None:
-        self._graph, self._memory, self._stream = graph, memory, stream
+    def __init__(self, graph: Any, memory: Any, stream: Any, event: Callable[[], Any]) -> None:
+        self._graph, self._memory, self._stream, self._event = graph, memory, stream, event
         self._ends: deque[Any] = deque()  # events: of the launches that may be under way
 
     def __call__(self) -> None:
         """Launch it, not too far ahead of the GPU: who counts launches counts work that is done."""
         self._graph.launch(self._stream)
-        self._ends.append(self._stream.record())
+        self._ends.append(self._stream.record(self._event()))
         if len(self._ends) > _AHEAD:
             self._ends.popleft().synchronize()
