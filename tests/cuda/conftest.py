@@ -55,6 +55,13 @@ def cupy(sim, monkeypatch):
     the_runtime.cache_clear()
 
 
+@pytest.fixture(params=[1e-6, pytest.param(1e-4, marks=pytest.mark.cuda)], ids=["cupy", "gpu"])
+def tolerance(request):
+    """How near the host's what CuPy computes must come: the simulator in its place, or a GPU."""
+    request.getfixturevalue("cupy" if request.param == 1e-6 else "gpu")
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def compile_cubin(request):
     """``nvrtc.compile_cubin``, which keeps what it compiled."""

@@ -3,14 +3,15 @@
     python tests/cuda/on_a_gpu.py [--minutes 10] [--json FILE] [PART ...]
 
     machine    the card and the versions
-    tests      pytest -m cuda: every kernel on the card against the reference
+    tests      pytest -m cuda: the kernels on the card against the reference, steps and samples
+               against those of the CPU
     parity     of every preset, a recorded step is, to the bit, the step launched kernel by kernel
-    ours       bench: training and sampling steps in TF32 and bf16, time by kernel, memory
-    eager      bench: the same beside PyTorch, where it is installed
-    compile    bench: beside torch.compile as well
+    bench      training and sampling steps in TF32 and bf16, time by kernel, memory, and beside
+               them PyTorch's, where it is installed
+    compile    beside torch.compile as well, where PyTorch is installed
 
 Every part tells what it finds at once; one that fails or takes too long does not stop the others,
-and what the minutes do not suffice for is left out.
+and what the minutes do not suffice for is left out. Without a GPU that can be used nothing is run.
 """
 
 import itertools
@@ -18,16 +19,21 @@ import json
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
+
+from tinyddpm.arrays import cuda_obstacle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS, PRECISIONS = ("mnist", "mnist-1.7m", "cifar10"), ("tf32", "bf16")
 PARITY = "tests/cuda/test_gpu_presets.py"
 PYTEST = ("pytest", "-m", "cuda", "-q", "--durations=5")
-BESIDE = ("--against", "torch", "--no-ops", "--no-memory")
-BENCH = {"ours": ((), 90), "eager": (BESIDE, 90), "compile": ((*BESIDE, "--compile"), 240)}
+BESIDE = ("--against", "torch") if find_spec("torch") else ()
+BENCH = {"bench": (BESIDE, 120)}
+if BESIDE:
+    BENCH["compile"] = ((*BESIDE, "--compile", "--no-ops", "--no-memory"), 240)
 
 
 def parts(batch):
@@ -48,7 +54,9 @@ def parts(batch):
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Keep the results here, too.")
 @click.argument("chosen", nargs=-1)
 def main(minutes, batch, file, chosen):
-    """Run the parts, or the CHOSEN ones (such as: ours eager)."""
+    """Run the parts, or the CHOSEN ones (such as: tests bench)."""
+    if obstacle := cuda_obstacle():
+        raise click.ClickException(f"there is no GPU to test on: {obstacle}")
     deadline, reports, failed = time.monotonic() + 60 * minutes, [], False
     for name, command, seconds in parts(batch):
         left = deadline - time.monotonic()

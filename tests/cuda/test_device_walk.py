@@ -47,9 +47,18 @@ def on_the_device(network):
     return UNet(network.config, kernels=kernels_for("cuda"), values=values)
 
 
+@pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+def walker(request):
+    """A runtime, and what puts a network where it computes: the simulated one works on the host."""
+    if request.param == "gpu":
+        return request.getfixturevalue("gpu"), on_the_device
+    return request.getfixturevalue("sim"), lambda network: network
+
+
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde", "learned"])
 @pytest.mark.parametrize(("predict", "eta"), CASES)
-def test_every_chain_is_walked_as_the_reference_walks_it(sim, predict, eta, variance):
+def test_every_chain_is_walked_as_the_reference_walks_it(walker, predict, eta, variance):
+    runtime, place = walker
     network = network_of(variance, channels=3)
     chain = GaussianDiffusion(NoiseSchedule.cosine(20), predict, variance).respace(5)
     shape, model = (3, 6, 6, 3), model_of(network)
@@ -57,21 +66,22 @@ def test_every_chain_is_walked_as_the_reference_walks_it(sim, predict, eta, vari
         reference = chain.sample_steps(model, shape, **DRAW)
     else:
         reference = chain.ddim_steps(model, shape, eta=eta, **DRAW)
-    walked = list(DeviceWalks(network, chain, sim, shape, eta=eta, **DRAW).walk())
+    walked = list(DeviceWalks(place(network), chain, runtime, shape, eta=eta, **DRAW).walk())
     assert [step.t for step in walked] == [5, 4, 3, 2, 1]
     for mine, expected in zip(walked, reference, strict=True):
-        np.testing.assert_allclose(mine.x0_hat, expected.x0_hat, atol=1e-4)
-        np.testing.assert_allclose(mine.x, expected.x, atol=1e-4)
-    assert np.abs(walked[0].x - walked[1].x).max() > 0.01
+        np.testing.assert_allclose(to_host(mine.x0_hat), expected.x0_hat, atol=1e-4)
+        np.testing.assert_allclose(to_host(mine.x), expected.x, atol=1e-4)
+    assert np.abs(to_host(walked[0].x - walked[1].x)).max() > 0.01
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
 @pytest.mark.parametrize("variance", ["beta", "learned"])
-def test_classes_and_guidance_are_those_of_the_reference(sim, monkeypatch, variance, guidance):
+def test_classes_and_guidance_are_those_of_the_reference(walker, monkeypatch, variance, guidance):
     monkeypatch.setattr(device_walk, "AT_ONCE", 2)
+    runtime, place = walker
     network, shape = network_of(variance, classes=4), (3, 6, 6, 1)
     chain = GaussianDiffusion(NoiseSchedule.cosine(20), variance=variance).respace(3)
-    walks = DeviceWalks(network, chain, sim, shape, guidance=guidance, **DRAW)
+    walks = DeviceWalks(place(network), chain, runtime, shape, guidance=guidance, **DRAW)
 
     def conditional(x, t, labels):
         return network.forward(x, network_time(t), labels=labels)[0]
@@ -80,11 +90,12 @@ def test_classes_and_guidance_are_those_of_the_reference(sim, monkeypatch, varia
     for labels in (np.array([3, 0, 2]), np.array([1, 4, 4])):
         model = guided_model(conditional, labels, null_label=4, weight=guidance)
         *_, last = walks.walk(labels=labels)
-        np.testing.assert_allclose(last.x, chain.sample(model, shape, **DRAW), atol=1e-4)
-        found.append(last.x)
+        found.append(to_host(last.x))
+        np.testing.assert_allclose(found[-1], chain.sample(model, shape, **DRAW), atol=1e-4)
     assert np.abs(found[0] - found[1]).max() > 0.01
     *_, last = walks.walk()
-    np.testing.assert_allclose(last.x, chain.sample(model_of(network), shape, **DRAW), atol=1e-4)
+    expected = chain.sample(model_of(network), shape, **DRAW)
+    np.testing.assert_allclose(to_host(last.x), expected, atol=1e-4)
 
 
 def test_classes_that_are_none_are_refused(cupy):

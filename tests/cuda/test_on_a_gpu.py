@@ -28,8 +28,9 @@ REPORT = {
 }
 
 
-def invoke(monkeypatch, parts, *args, status=0):
+def invoke(monkeypatch, parts, *args, status=0, obstacle=""):
     monkeypatch.setattr(on_a_gpu, "parts", lambda _batch: parts)
+    monkeypatch.setattr(on_a_gpu, "cuda_obstacle", lambda: obstacle)
     done = CliRunner().invoke(on_a_gpu.main, args, catch_exceptions=False)
     assert done.exit_code == status, done.output
     return done.output
@@ -37,17 +38,24 @@ def invoke(monkeypatch, parts, *args, status=0):
 
 def test_a_part_that_fails_does_not_stop_the_others(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    parts = [("machine", ("no_such_module",), 30), ("ours", ("nor_this",), 30)]
+    parts = [("machine", ("no_such_module",), 30), ("bench", ("nor_this",), 30)]
     said = invoke(monkeypatch, parts, status=1)
     assert said.count("-- failed (1)") == 2
     assert "milliseconds a step" in said
     assert "left out" in invoke(monkeypatch, parts, "--minutes", "0.01")
-    assert "no_such_module" not in invoke(monkeypatch, parts, "ours", status=1)
+    assert "no_such_module" not in invoke(monkeypatch, parts, "bench", status=1)
+
+
+def test_without_a_gpu_nothing_passes(monkeypatch):
+    """All tests would be skipped, and that is no failure to pytest."""
+    said = invoke(monkeypatch, [("machine", ("json",), 30)], status=1, obstacle="no driver")
+    assert "no GPU to test on: no driver" in said
+    assert "==" not in said
 
 
 def test_reports_are_told_kept_and_put_together(monkeypatch, tmp_path):
     monkeypatch.setattr(on_a_gpu, "run", lambda *_: (0, json.dumps(REPORT)))
-    said = invoke(monkeypatch, [("eager", ("any",), 30)], "--json", str(tmp_path / "found.json"))
+    said = invoke(monkeypatch, [("bench", ("any",), 30)], "--json", str(tmp_path / "found.json"))
     assert json.loads((tmp_path / "found.json").read_text()) == [REPORT]
     table = [" ".join(line.split()) for line in said.splitlines()]
     assert table[-4:] == [
