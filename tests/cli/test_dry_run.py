@@ -80,6 +80,21 @@ def test_real_steps_are_timed(dry):
     assert found["preview_seconds"] > 0
 
 
+@pytest.mark.parametrize(("T", "expected"), [(1000, 3.0 + 50 * 0.25), (2, 3.0 + 2 * 0.25)])
+def test_of_a_preview_what_comes_once_counts_once(dry, monkeypatch, T, expected):
+    """And what comes in the first alone, as the compiler does, is not of it."""
+    now, walked = [0.0], []
+
+    def sample(_model, _n, *, steps, **_):
+        now[0] += (3.0 if walked else 60.0) + 0.25 * steps
+        walked.append(steps)
+
+    monkeypatch.setattr(module, "_timed", lambda *_: 1.0)
+    monkeypatch.setattr(module.TrainedModel, "sample", sample)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    assert dry("--diffusion-steps", T)["preview_seconds"] == pytest.approx(expected)
+
+
 def test_of_a_resumed_run_only_the_rest_counts(cli, dry, tmp_path):
     assert cli("train", *TINY, "--train-steps", 4, "--preview-every", 2)[0] == 0
     before = contents(tmp_path)

@@ -30,7 +30,7 @@ from tinyddpm.training.step import Trainer
 
 TIMED_STEPS = 3  # after one that warms up
 TIMED_SHARDS = 4  # of such a step, for each thread of a CPU
-TIMED_PREVIEW = 2  # steps of the reverse chain
+TIMED_PREVIEW = 1, 4  # steps of the reverse chain: of a short preview, and of a longer one
 KEPT = 3  # checkpoints of a run
 METRICS_LINE = 240  # bytes, about
 
@@ -135,14 +135,24 @@ def _timed(trainer: Trainer | DeviceTrainer, step: int) -> float:
 
 
 def _timed_preview(trainer: Trainer | DeviceTrainer, execution: loop.Execution) -> float:
-    """Seconds of a preview, from its first steps."""
-    begun = time.perf_counter()
+    """Seconds of a preview, from short ones: what comes once, and steps.
+
+    On a GPU kernels are compiled in the first, and every one records its step before it walks.
+    """
     values, device, precision = to_host(trainer.ema), execution.device, execution.precision
     model = TrainedModel(trainer.config, values, 0, device=device, precision=precision)
-    T = model.diffusion.schedule.T
-    steps = min(TIMED_PREVIEW, T)
-    model.sample(loop.PREVIEW_IMAGES, steps=steps, stream="preview", threads=execution.threads)
-    return (time.perf_counter() - begun) / steps * min(loop.PREVIEW_STEPS, T)
+    images, steps = loop.PREVIEW_IMAGES, min(loop.PREVIEW_STEPS, model.diffusion.schedule.T)
+
+    def seconds(steps: int) -> float:
+        begun = time.perf_counter()
+        model.sample(images, steps=steps, stream="preview", threads=execution.threads)
+        return time.perf_counter() - begun
+
+    few, more = min(TIMED_PREVIEW[0], steps), min(TIMED_PREVIEW[1], steps)
+    seconds(few)
+    once = seconds(few)
+    each = (seconds(more) - once) / (more - few) if more > few else 0.0
+    return once + max(each, 0.0) * (steps - few)
 
 
 def _multiples(first: int, last: int, every: int) -> int:
