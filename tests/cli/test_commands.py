@@ -164,12 +164,12 @@ def test_images_that_are_no_squares_are_refused_by_their_file(cli):
         (["train", "--data", "nonsense"], 3, ["nonsense", "mnist, fashion-mnist"]),
         (["train", "--preset", "nonsense"], 2, ["nonsense", "mnist-1.7m"]),
         (["train", "--data", "mnist", "--data-dir", "."], 3, ["train-images-idx3-ubyte"]),
-        (["train", "--preset", "cifar10", "--batch", "0"], 2, ["batch must be at least 1"]),
+        (["train", "--preset", "cifar10", "--batch", "0"], 2, ["--batch", "1<=x<="]),
         (["train", "--lr", "0"], 2, ["lr must be positive", "got 0.0"]),
         (["train", "--vlb-weight", "0.1"], 2, ["--vlb-weight 0.1", "'simple'"]),
         (["train", "--seed", "-1"], 2, ["--seed"]),
         (["train", "--batch", "many"], 2, ["--batch", "many"]),
-        (["train", "--batch", 10**30], 2, ["--batch", "x<=2147483647"]),
+        (["train", "--batch", 10**30], 2, ["--batch", "1<=x<=2147483647"]),
         (["train", "--diffusion-steps", 10**30], 2, ["--diffusion-steps", "x<=1000000"]),
         (["sample", "--n", 10**30], 2, ["--n", "x<=2147483647"]),
         (["sample", "--interpolate", 10**30], 2, ["--interpolate", "x<=2147483647"]),
@@ -405,6 +405,13 @@ def test_a_resumed_run_says_where_it_goes_on(trained):
     assert code == 0
     assert "going on from step 2" in err
     assert "sample it with: tinyddpm sample runs/glyphs-1" in err
+
+
+def test_fewer_steps_than_are_done_are_refused(trained):
+    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 1)
+    assert code == 2
+    assert "--train-steps 1 is less than what is done" in err
+    assert "step 2" in err
 
 
 def test_the_weight_of_the_bound_is_the_users(cli, tmp_path):

@@ -79,7 +79,9 @@ def test_the_reference_itself_is_off_by_float32_alone(monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_the_folders_of_data_are_named(cli, monkeypatch, tmp_path):
     home = tmp_path / "home"
-    (home / "sets" / "mnist").mkdir(parents=True)
+    for name, file in (("mnist", "t10k-labels-idx1-ubyte.gz"), ("cifar10", ".lock")):
+        (home / "sets" / name).mkdir(parents=True)
+        (home / "sets" / name / file).touch()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TINYDDPM_DATA", str(home / "sets"))
     found = json.loads(cli("doctor", "--json")[1])

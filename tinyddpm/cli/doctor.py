@@ -132,8 +132,13 @@ def _folder(folder: Path) -> str:
     """What is in a folder, and how much room there is for more."""
     what = "not there yet"
     if folder.is_dir():
-        what = ", ".join(sorted(path.name for path in folder.iterdir())) or "empty"
+        what = ", ".join(sorted(path.name for path in folder.iterdir() if _holds(path))) or "empty"
     return f"{what} ({size(free_space(folder))} free)"
+
+
+def _holds(path: Path) -> bool:
+    """Whether it is a file, or a folder with more than what downloads leave there."""
+    return path.is_file() or any(not inside.name.startswith(".") for inside in path.iterdir())
 
 
 def _runs() -> str:

@@ -89,19 +89,19 @@ LONGEST_CHAIN = 1_000_000
 )
 @click.option(
     "--train-steps",
-    type=int,
+    type=click.IntRange(min=1),
     metavar="N",
     help="Steps in all, from the beginning.  [default: the preset's]",
 )
 @click.option(
     "--batch",
-    type=click.IntRange(max=MOST),
+    type=click.IntRange(1, MOST),
     metavar="N",
     help="Images per step.  [default: the preset's]",
 )
 @click.option(
     "--shard",
-    type=int,
+    type=click.IntRange(min=1),
     metavar="N",
     help="Images that one thread takes at a time.  [default: the preset's]",
 )
@@ -244,7 +244,13 @@ def train(
         print_config.show(print_config.resolved(ctx, plan.config), as_json=as_json)
     elif dry:
         dry_run.show(plan, execution, out or RUNS, as_json=as_json)
-    elif plan.first >= plan.config.train_steps:
+    elif plan.first > plan.config.train_steps:
+        raise UsageError(
+            f"--train-steps {plan.config.train_steps} is less than what is done",
+            cause=f"{resume} is at step {plan.first}",
+            remedy="the number of steps counted from the beginning",
+        )
+    elif plan.first == plan.config.train_steps:
         say(
             f"{resume} is at step {plan.first} of {plan.config.train_steps}: nothing to "
             "do (--train-steps N, counted from the beginning, prolongs it)"

@@ -153,7 +153,7 @@ def vlb(
         progress: called after each step with its t, from T down to 1.
 
     Raises:
-        UsageError: ``model`` is no function, or ``x0`` are no such images.
+        UsageError: ``model`` is no function, or ``x0`` no array of floating-point numbers.
     """
     check_model(model)
     check_images(x0=x0)

@@ -174,7 +174,7 @@ def ddim(  # noqa: PLR0913  the arguments of sample, and eta
     """Return images x_0 of ``shape`` (N, H, W, C): the end of ``ddim_steps``, with its arguments.
 
     x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ_t²) ε̂ + σ_t z, σ_t = η √β̃_t (Song et al. 2021,
-    eq. 12 and 16).
+    eq. 12 and 16). x̂_0 is held in [−1, 1] on the way: data that are no images want ``clip=False``.
     ``progress`` is called after each step with its t, from T down to 1.
     """
     steps = ddim_steps(

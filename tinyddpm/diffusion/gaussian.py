@@ -50,9 +50,10 @@ class GaussianDiffusion:
     """A chain with its schedule, what the network predicts, and the variance of the way back.
 
     Everywhere below images are (N, H, W, C), and ``t`` is the paper's t in this chain: an integer,
-    or an (N,) array with one for each image. Results have the dtype of the images. A ``t`` out of
-    range, images of different shapes, or of integers, are a UsageError. The network's output has
-    the channels of the images, or twice as many where the variance is learned: prediction, then v.
+    or an (N,) array with one for each image. Results have the dtype of the images, if all
+    have one. A ``t`` out of range, images of different shapes, or of integers, are a UsageError.
+    The network's output has the channels of the images, or twice as many where the variance is
+    learned: prediction, then v.
 
     Args:
         schedule: β and what follows from it.

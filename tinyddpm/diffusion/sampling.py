@@ -94,6 +94,7 @@ def sample(
     """Return images x_0 of ``shape`` (N, H, W, C): the end of ``sample_steps``, with its arguments.
 
     x_{t−1} = μ_θ(x_t, t) + σ_t z for t = T … 1, and z = 0 at t = 1 (Ho et al. 2020, algorithm 2).
+    x̂_0 is held in [−1, 1] on the way: data that are no images want ``clip=False``.
     ``progress`` is called after each step with its t, from T down to 1.
     """
     steps = sample_steps(
