@@ -92,6 +92,16 @@ def test_epochs_differ():
     )
 
 
-def test_seeds_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="seed"):
-        rng.words(-1, "t", step=0, samples=np.arange(1), count=1)
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, None, "0"], ids=repr)
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="a seed is an integer in"):
+        rng.words(seed, "sample", step=0, samples=np.arange(2), count=1)
+
+
+def test_a_seed_of_numpy_is_one():
+    draws = [
+        rng.words(seed, "sample", step=0, samples=np.arange(2), count=5)
+        for seed in (2**32 - 1, np.uint32(2**32 - 1), np.int64(2**32 - 1))
+    ]
+    np.testing.assert_array_equal(draws[1], draws[0])
+    np.testing.assert_array_equal(draws[2], draws[0])

@@ -78,8 +78,12 @@ def _card_obstacle(cupy: ModuleType) -> str:
 
 
 def to_device(x: Array, device: str) -> Array:
-    """Copy a host array to ``device`` (``cpu`` or ``cuda``); on ``cpu`` it is ``x`` itself."""
-    if device == "cpu":
+    """Copy a host array to ``device``, named as in ``resolve_device``; on a CPU it is ``x`` itself.
+
+    Raises:
+        DeviceError: as there.
+    """
+    if resolve_device(device) == "cpu":
         return x
     import cupy  # noqa: PLC0415
 

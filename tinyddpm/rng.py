@@ -85,14 +85,14 @@ def words(
     seed: int, stream: Stream, *, step: int, samples: IntArray, count: int, site: int = 0
 ) -> Words:
     """Return ``count`` random 32-bit words for each of ``samples``: (len(samples), count)."""
-    if not 0 <= seed < 2**32:
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"a seed is an integer in [0, 2^32): got {seed}")
     counter = np.empty((len(samples), -(-count // 4), 4), np.uint32)
     counter[..., 0] = np.arange(counter.shape[1], dtype=np.uint32)
     counter[..., 1] = np.asarray(samples, np.uint32)[:, None]
     counter[..., 2] = step
     counter[..., 3] = site
-    drawn = philox4x32(counter, (seed, STREAMS[stream]))
+    drawn = philox4x32(counter, (int(seed), STREAMS[stream]))
     return drawn.reshape(len(samples), 4 * counter.shape[1])[:, :count]
 
 

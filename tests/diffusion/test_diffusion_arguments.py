@@ -1,5 +1,7 @@
 """What the methods of GaussianDiffusion take and give: a time for each image, dtypes, refusals."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -217,6 +219,15 @@ def test_what_is_diffused_need_not_be_an_image(shape):
     np.testing.assert_allclose(diffusion.q_sample(x, t, eps), expected, rtol=1e-12)
     for walk in WALKS.values():
         assert walk(identity, shape).shape == shape
+
+
+@pytest.mark.parametrize("walk", ["sample", "ddim"])
+@pytest.mark.parametrize(("device", "said"), [("gpu", "unknown device"), ("cuda", "CuPy is not")])
+def test_a_device_that_is_not_there_is_told(monkeypatch, walk, device, said):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(2))
+    with pytest.raises(errors.DeviceError, match=said):
+        getattr(diffusion, walk)(identity, SHAPE, device=device)
 
 
 def test_the_original_times_may_be_a_list():
