@@ -82,13 +82,23 @@ def test_the_folders_of_data_are_named(cli, monkeypatch, tmp_path):
     for name, file in (("mnist", "t10k-labels-idx1-ubyte.gz"), ("cifar10", ".lock")):
         (home / "sets" / name).mkdir(parents=True)
         (home / "sets" / name / file).touch()
+    (home / "sets" / "old").symlink_to(home / "gone")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TINYDDPM_DATA", str(home / "sets"))
     found = json.loads(cli("doctor", "--json")[1])
-    assert found["data"].startswith("~/sets: mnist (")
+    assert found["data"].startswith("~/sets: mnist, old (")
     assert "not there yet (" in found["data"]
     assert "TINYDDPM_DATA=~/sets" in found["environment"].split(", ")
     assert str(home) not in json.dumps(found)
+
+
+def test_a_folder_that_may_not_be_looked_into_counts(monkeypatch, tmp_path):
+    def refuse(_):
+        raise PermissionError
+
+    assert not doctor._holds(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert doctor._holds(tmp_path)
 
 
 @pytest.mark.usefixtures("quick")

@@ -100,7 +100,7 @@ class Variant(NamedTuple):
     @property
     def kind(self) -> str:
         """Its mode; torch.compile is one, however it was called."""
-        return "compile" if self.mode == "reduce-overhead" else self.mode
+        return _kind(self.mode)
 
 
 class Comparison(NamedTuple):
@@ -221,13 +221,17 @@ def questions(config: RunConfig, count: int) -> tuple[Array, IntArray]:
     return x, np.resize([0, 3, 250, 999], count)
 
 
+def _kind(mode: str) -> str:
+    return "compile" if mode == "reduce-overhead" else mode
+
+
 @contextmanager
 def _told_if_it_fails(mode: str, layout: str) -> Iterator[None]:
     """Tell the user what PyTorch says: its compiler, or that the memory is full."""
     try:
         yield
     except RuntimeError as error:
-        compiled = mode in {"compile", "reduce-overhead"}
+        compiled = _kind(mode) == "compile"
         raise TinyDDPMError(
             "torch.compile failed" if compiled else f"PyTorch failed ({mode}, {layout})",
             cause=str(error).strip(),

@@ -137,8 +137,13 @@ def _folder(folder: Path) -> str:
 
 
 def _holds(path: Path) -> bool:
-    """Whether it is a file, or a folder with more than what downloads leave there."""
-    return path.is_file() or any(not inside.name.startswith(".") for inside in path.iterdir())
+    """Whether it is more than a folder with nothing but what downloads leave there."""
+    try:
+        return not path.is_dir() or any(
+            not inside.name.startswith(".") for inside in path.iterdir()
+        )
+    except OSError:  # who may not look inside cannot say that there is nothing
+        return True
 
 
 def _runs() -> str:
