@@ -29,6 +29,7 @@ Rounding: the entries of A and B reach 8 and 5, so that large numbers are subtra
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,6 +37,10 @@ import numpy as np
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.sums import row_sums
+
+# Columns of a product with a 6×6 matrix for which OpenBLAS, on AVX-512, has kernels that do without
+# packing: a column takes them half the time.
+_SMALL = 10**6 // 36
 
 
 class Tiling(NamedTuple):
@@ -149,9 +154,24 @@ def _weight_gradient(v: Array, dm: Array, g: Array) -> Array:
 def _both_axes(matrix: Array, x: Array) -> Array:
     """matrix x matrixᵀ over the two leading axes, for every element of the others."""
     after, before = matrix.shape
-    first = (matrix @ x.reshape(before, -1)).reshape(after, before, -1)
-    both: Array = (matrix @ first).reshape(after, after, *x.shape[2:])
-    return both
+    blocks = _blocks(x.shape[2:])
+    rows = x.reshape(before, before, *blocks).transpose(1, 2, 0, 3)
+    first = np.empty((after, before, *blocks), x.dtype)
+    np.matmul(matrix, rows, out=first.transpose(1, 2, 0, 3))
+    both = np.empty((after, after, *blocks), x.dtype)
+    np.matmul(matrix, first.swapaxes(1, 2), out=both.swapaxes(1, 2))
+    return both.reshape(after, after, *x.shape[2:])
+
+
+@cache
+def _blocks(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many blocks of how many columns to cut an array into, along the first axis of its
+    ``shape``, so that a product with one of them is a small one if it can be.
+    """
+    columns = math.prod(shape)
+    whole = (n for n in range(1, shape[0] + 1) if shape[0] % n == 0)
+    count = next((n for n in whole if columns <= n * _SMALL), 1)
+    return count, columns // count
 
 
 def _cells(
