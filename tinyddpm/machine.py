@@ -7,17 +7,42 @@ import resource
 import sys
 from pathlib import Path
 
+_peaks = [0]  # that were found so far: with workers that have ended since, perhaps
+
 
 def peak_memory() -> int:
-    """Return the most memory, in bytes, that this process has had in use (resident) so far.
-
-    Linux tells it in /proc; its getrusage would count the program that started this one, too.
+    """Return the most memory, in bytes, that this process and its workers have had in use
+    (resident) so far. Workers keep what they once had; those that end are counted before.
     """
+    _peaks[0] = max(_peaks[0], _own_peak() + _of_workers())
+    return _peaks[0]
+
+
+def _own_peak() -> int:
+    """Linux tells it in /proc; its getrusage would count the program that started this one, too."""
     found = _kibibytes(Path("/proc/self/status"), "VmHWM:")
     if found is not None:
         return found
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_memory() -> int:
+    """Return the bytes that this process and its workers have in use now; the most so far where
+    that is all the system tells.
+    """
+    found = _kibibytes(Path("/proc/self/status"), "VmRSS:")
+    return peak_memory() if found is None else found + _of_workers()
+
+
+def _of_workers() -> int:
+    """The bytes that the processes begun by this one share with nobody; what they share with this
+    one is its own.
+    """
+    pids = [pid for of in Path("/proc/self/task").glob("*/children") for pid in _words(of)]
+    tables = [Path(f"/proc/{pid}/smaps_rollup") for pid in pids]
+    keys = ("Private_Clean:", "Private_Dirty:")
+    return sum(_kibibytes(table, key) or 0 for table in tables for key in keys)
 
 
 def total_memory() -> int:
@@ -32,8 +57,13 @@ def free_memory() -> int | None:
 
 def _kibibytes(path: Path, key: str) -> int | None:
     """The value of ``key`` in one of Linux's tables, in bytes; None where there is none."""
+    words = _words(path)
+    return int(words[words.index(key) + 1]) * 1024 if key in words else None
+
+
+def _words(path: Path) -> list[str]:
+    """What one of Linux's tables says; nothing where it is not there."""
     try:
-        rows = [line.split() for line in path.read_text("ascii", errors="replace").splitlines()]
+        return path.read_text("ascii", errors="replace").split()
     except OSError:
-        return None
-    return next((int(row[1]) * 1024 for row in rows if row and row[0] == key), None)
+        return []

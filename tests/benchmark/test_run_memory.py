@@ -15,8 +15,7 @@ MIB = 2**20
 ALLOCATE = """
 import json, sys
 import numpy as np
-from tinyddpm.benchmark.memory import resident_memory
-from tinyddpm.machine import peak_memory
+from tinyddpm.machine import peak_memory, resident_memory
 before = resident_memory()
 block = np.ones(100 * 2**20, np.uint8)
 during = resident_memory()

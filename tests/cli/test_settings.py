@@ -72,7 +72,7 @@ def test_all_origins_at_once_make_the_run(cli, settings, monkeypatch):
     assert (code, out) == (0, "runs/glyphs-1\n"), err
     config = json.loads(Path("runs/glyphs-1/config.json").read_text())
     assert (config["batch"], config["lr"], config["train_steps"]) == (4, 0.25, 1)
-    assert (config["shard"], config["seed"]) == (32, 0)
+    assert (config["shard"], config["seed"]) == (16, 0)
     assert {key: found[key]["value"] for key in config if key in found} == {
         key: value for key, value in config.items() if key in found
     }

@@ -1,5 +1,8 @@
-"""With the fast kernels, twenty steps give the same bits on any number of threads, in any order."""
+"""With the fast kernels, twenty steps give the same bits on any number of workers, threads or
+processes, in any order.
+"""
 
+import sys
 import time
 
 import numpy as np
@@ -9,8 +12,11 @@ from tinyddpm.data.glyphs import glyphs
 from tinyddpm.kernels.cpu import cpu
 from tinyddpm.kernels.cpu.conv2d import WinogradSaved, conv2d
 from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers
+from tinyddpm.parallel.processes import Processes
 from tinyddpm.training.config import DiffusionConfig, RunConfig
+from tinyddpm.training.kernel_choice import apart
 from tinyddpm.training.step import Trainer
 
 CONFIG = RunConfig(
@@ -32,9 +38,9 @@ DATASET = glyphs(n=50)
 class Unsteady(Trainer):
     """A trainer whose shards take a time that has nothing to do with their order."""
 
-    def _shard(self, network, step, places, *drawn):
-        time.sleep(0.004 * ((7 * places[0] + 3 * step) % 5))
-        return super()._shard(network, step, places, *drawn)
+    def _shard(self, network, shard):
+        time.sleep(0.004 * ((7 * shard.number + 3 * shard.step) % 5))
+        return super()._shard(network, shard)
 
 
 def state_after_20_steps(threads, trainer=Trainer):
@@ -52,9 +58,22 @@ def alone():
 
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("trainer", [Trainer, Unsteady])
-def test_threads_and_the_order_in_which_shards_finish_change_no_bit(alone, threads, trainer):
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_workers_and_the_order_in_which_shards_finish_change_no_bit(
+    alone, threads, trainer, processes, monkeypatch
+):
+    monkeypatch.setattr("tinyddpm.training.step.apart", lambda _network: processes)
     for buffer, expected in zip(state_after_20_steps(threads, trainer), alone, strict=True):
         np.testing.assert_array_equal(buffer, expected)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
+def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
+    small, large = (UNet(UNetConfig.preset(name)) for name in ("mnist-1.7m", "cifar10"))
+    assert apart(small)
+    assert not apart(large)
+    with Workers(2) as workers:
+        assert isinstance(Trainer(CONFIG, DATASET, workers, cpu).crew, Processes)
 
 
 def test_the_network_is_large_enough_for_every_way_of_convolving():

@@ -9,19 +9,17 @@ says and writes what it found, as JSON, to stdout.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyddpm.benchmark.against import load_torch
 from tinyddpm.benchmark.ours import random_dataset
 from tinyddpm.errors import TinyDDPMError
-from tinyddpm.machine import peak_memory
+from tinyddpm.machine import peak_memory, resident_memory
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kernel_choice import kernels_for
@@ -62,16 +60,6 @@ class Task:
     threads: int
     steps: int = STEPS
     layout: str = ""
-
-
-def resident_memory() -> int:
-    """Return the bytes of this process that are resident now; the most so far where that is all
-    the system tells.
-    """
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
-        return peak_memory()
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(task: Task) -> Memory:

@@ -28,7 +28,7 @@ class Settings(NamedTuple):
     Attributes:
         preset: of the network.
         batch: images a step.
-        shard: images that one thread takes at a time; 0: the preset's. A GPU takes all.
+        shard: images that one worker takes at a time; 0: the preset's. A GPU takes all.
         threads: workers; 0: one for each core. A GPU has one.
         device: ``cpu`` or ``cuda``.
         precision: of the products; a CPU's are fp32.

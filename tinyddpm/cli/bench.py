@@ -59,7 +59,7 @@ OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", 
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="Images that one thread takes at a time.  [default: the preset's]",
+    help="Images that one worker takes at a time.  [default: the preset's]",
 )
 @threads_option
 @click.option(

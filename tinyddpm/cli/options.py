@@ -33,7 +33,8 @@ threads_option = click.option(
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
-    help="Threads on a CPU, 0: one for each core. The result does not depend on it.",
+    help="Workers on a CPU, threads or processes; 0: one for each core. The result does not "
+    "depend on it.",
 )
 weights_option = click.option(
     "--weights",

@@ -103,7 +103,7 @@ LONGEST_CHAIN = 1_000_000
     "--shard",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Images that one thread takes at a time.  [default: the preset's]",
+    help="Images that one worker takes at a time.  [default: the preset's]",
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
 @click.option(

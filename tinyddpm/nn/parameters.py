@@ -97,11 +97,15 @@ class Parameters:
             start = stop
         return flat
 
-    def bind(self, value: Array) -> None:
-        """Make ``value``, a flat buffer, the home of all values, with a zero gradient beside it."""
+    def bind(self, value: Array, grad: Array | None = None) -> None:
+        """Make the flat buffers ``value`` and ``grad`` the home of all values and gradients.
+
+        Without a ``grad`` it is a new one of zeros.
+        """
         if value.shape != (self.count,):
             raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")
-        self.value, self.grad = value, xp_of(value).zeros_like(value)
+        self.value = value
+        self.grad = xp_of(value).zeros_like(value) if grad is None else grad
         start = 0
         for p in self:
             stop = start + p.size

@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
         images: the data set in memory.
         least_memory: of the host, what the steps take at least; 0 on a GPU, where it is not known.
         free_memory: of the host.
-        peak_memory: of the host, of this process; None if no step was done.
+        peak_memory: of the host, of this process and its workers; None if no step was done.
         checkpoint: one of them, as a file.
         checkpoints: how many there will be at the end.
         metrics: the file of metrics at the end.

@@ -1,4 +1,4 @@
-"""The one function that chooses what computes the layers."""
+"""What computes the layers, and on what kind of worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from tinyddpm.kernels.cpu.memory import keep_pages
 from tinyddpm.kernels.cuda.cupy_runtime import CupyRuntime
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.kernels.cuda.table import cuda_table
+from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
+
+_SMALL = 4_000_000  # parameters
 
 
 def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
@@ -18,6 +21,15 @@ def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
         return cuda_table(cuda_runtime(), precision)
     keep_pages()
     return cpu
+
+
+def apart(network: UNet) -> bool:
+    """Whether processes should work on shards for ``network``, and not threads.
+
+    They do not share the interpreter's lock, and each transforms the weights of convolutions for
+    itself: a small network gains by it, a large one has less memory left.
+    """
+    return network.parameters.count <= _SMALL
 
 
 def cuda_runtime() -> CupyRuntime:

@@ -27,12 +27,13 @@ from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_walk import AT_ONCE, DeviceWalks
-from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
+from tinyddpm.training.kernel_choice import apart, cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
 # walk(first_sample, labels): the images from this number on, of classes (n,) where there are some.
 Walk = Callable[[int, IntArray | None], Iterator[SampleStep]]
+_Asked = tuple[Array, IntArray, IntArray | None]  # x_t, t, labels
 
 _FOREIGN = "the checkpoint's parameters are not those of the network that its config describes"
 _OTHER_CHECKPOINT = "a checkpoint that this program wrote as a whole"
@@ -48,34 +49,36 @@ class Denoiser:
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
         self.network, self.workers, self.shard = network, workers, shard
         network.parameters.prepare()
-        self.replicas: list[UNet] = []
+        self._crew = workers.crew(self._work, apart=apart(network))
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
 
         ``labels`` (N,) are for a network with classes; without them it is asked for no class.
         """
-        slices = shard_slices(len(xt), self.shard)
-        self._provide(min(self.workers.threads, len(slices)))
+        shards = -(-len(xt) // self.shard)
+        share = self.shard * -(-shards // self.workers.threads)  # of each worker, in one go
         outputs: list[Array] = []
-
-        def compute(worker: int, index: int) -> Array:
-            part = slices[index]
-            told = None if labels is None else labels[part]
-            network = self.replicas[worker]
-            output, _ = network.forward(xt[part], network_time(t[part]), labels=told, prepare=False)
-            return output
-
-        self.workers.run(len(slices), compute, lambda _, output: outputs.append(output))
+        self._crew.run(
+            [_part(xt, t, labels, images) for images in shard_slices(len(xt), share)],
+            lambda _, output: outputs.append(output),
+        )
         whole: Array = xp_of(xt).concatenate(outputs)
         return whole
 
-    def _provide(self, count: int) -> None:
-        """See to it that there is a replica for each of ``count`` workers."""
-        while len(self.replicas) < count:
-            replica = self.network.replica()
-            replica.parameters.adopt_prepared(self.network.parameters)
-            self.replicas.append(replica)
+    def _work(self, share: _Asked) -> Array:
+        """The output for a worker's share of the images, shard by shard."""
+        shards = (_part(*share, images) for images in shard_slices(len(share[0]), self.shard))
+        outputs = [
+            self.network.forward(xt, network_time(t), labels=labels, prepare=False)[0]
+            for xt, t, labels in shards
+        ]
+        whole: Array = xp_of(share[0]).concatenate(outputs)
+        return whole
+
+
+def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:
+    return xt[images], t[images], None if labels is None else labels[images]
 
 
 @final

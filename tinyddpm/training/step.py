@@ -28,10 +28,30 @@ from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.kernel_choice import apart
 
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 19  # parameters that a thread updates at a time: fewer are not worth its being asked
+
+
+class _Shard(NamedTuple):
+    """What a worker is told of its part of a step's batch.
+
+    Attributes:
+        number: of the shard.
+        places: of its images in the batch (N,).
+        indices: of its images in the data set (N,).
+        t: their times (N,).
+        dlosses: the weight of each one's loss in that of the batch (N,), float32.
+    """
+
+    step: int
+    number: int
+    places: IntArray
+    indices: IntArray
+    t: IntArray
+    dlosses: Array
 
 
 class StepReport(NamedTuple):
@@ -78,13 +98,17 @@ class Trainer:
         self.diffusion = config.diffusion.build()
         self.times = config.diffusion.build_times()
         self.network = UNet(config.network, config.seed, kernels=kernels)
-        others = len(shard_slices(config.batch, config.shard)) - 1
-        self.replicas = [self.network.replica() for _ in range(min(workers.threads, others))]
         value = self.network.parameters.value
         self.ema = value.copy()
         self.adam_m = np.zeros_like(value)
         self.adam_v = np.zeros_like(value)
         self._blocks = shard_slices(len(value), _BLOCK)
+        self._shards = shard_slices(config.batch, config.shard)
+        self.crew = workers.crew(self._work, apart=apart(self.network))
+        others = min(workers.threads, len(self._shards) - 1)
+        self.replicas = [self.network.replica() for _ in range(others)]
+        self._share_memory()
+        self._prepared = 0  # the step for which the weights are
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -94,13 +118,8 @@ class Trainer:
         Raises:
             NonFiniteError: the loss or the gradient is not finite; nothing was updated.
         """
-        parameters = self.network.parameters
-        parameters.grad[...] = 0
-        parameters.prepare()
-        for replica in self.replicas:
-            replica.parameters.adopt_prepared(parameters)
         losses, times, weights = self._gradient(step)
-        norm = optim.global_norm(parameters.grad)
+        norm = optim.global_norm(self.network.parameters.grad)
         loss, grad_norm = float((weights * losses).mean()), float(norm)
         check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
         self.times.update(times, losses)
@@ -137,32 +156,51 @@ class Trainer:
         self.workers.run(len(blocks), compute, lambda _index, _result: None)
 
     def _gradient(self, step: int) -> tuple[Floats, IntArray, Floats]:
-        """Fill the gradient of the batch; return loss, time and weight of each of its images.
-
-        The first shard adds to the network's own gradient, every other to a replica's, which is
-        added when its turn has come.
-        """
+        """Fill the gradient of the batch; return loss, time and weight of each of its images."""
         batch = self.config.batch
         places, indices = np.arange(batch), self._batch_indices(step)
         times, weights = self.times.draw(self.config.seed, step=step, samples=places)
-        losses = np.empty(batch)
-        slices = shard_slices(batch, self.config.shard)
-        free = [*self.replicas]
+        dlosses, losses = (weights / batch).astype(np.float32), np.empty(batch)
 
-        def compute(_worker: int, shard: int) -> tuple[UNet, Array]:
-            part, network = slices[shard], free.pop() if shard else self.network
-            drawn = times[part], (weights[part] / batch).astype(np.float32)
-            return network, self._shard(network, step, places[part], indices[part], *drawn)
+        def commit(number: int, shard_losses: Array) -> None:
+            if number:
+                self._add_gradient(self._network_of(number))
+            losses[self._shards[number]] = shard_losses
 
-        def commit(shard: int, result: tuple[UNet, Array]) -> None:
-            network, shard_losses = result
-            if shard:
-                self._add_gradient(network)
-                free.append(network)
-            losses[slices[shard]] = shard_losses
-
-        self.workers.run(len(slices), compute, commit)
+        self.network.parameters.grad[...] = 0
+        self._prepare(step)
+        shards = [
+            _Shard(step, number, places[part], indices[part], times[part], dlosses[part])
+            for number, part in enumerate(self._shards)
+        ]
+        self.crew.run(shards, commit)
         return losses, times, weights
+
+    def _network_of(self, number: int) -> UNet:
+        """To whose gradient a shard adds: the first to the network's own, every other to a
+        replica's, which is added to it when its turn has come.
+        """
+        return self.replicas[(number - 1) % len(self.replicas)] if number else self.network
+
+    def _share_memory(self) -> None:
+        """Put all values and gradients where the crew sees them."""
+        parameters, zeros = self.network.parameters, self.crew.zeros
+        value = zeros(parameters.count)
+        value[...] = parameters.value
+        for network in (self.network, *self.replicas):
+            network.parameters.bind(value, zeros(parameters.count))
+
+    def _prepare(self, step: int) -> None:
+        """Prepare the weights for a step: once in each process that they are not shared with."""
+        if self._prepared != step:
+            self._prepared = step
+            self.network.parameters.prepare()
+            for replica in self.replicas:
+                replica.parameters.adopt_prepared(self.network.parameters)
+
+    def _work(self, shard: _Shard) -> Array:
+        self._prepare(shard.step)
+        return self._shard(self._network_of(shard.number), shard)
 
     def _add_gradient(self, replica: UNet) -> None:
         """Add a replica's gradient to the network's, and make it zero."""
@@ -171,16 +209,9 @@ class Trainer:
             total[block] += part[block]
             part[block] = 0
 
-    def _shard(
-        self,
-        network: UNet,
-        step: int,
-        places: IntArray,
-        indices: IntArray,
-        t: IntArray,
-        dlosses: Array,
-    ) -> Array:
+    def _shard(self, network: UNet, shard: _Shard) -> Array:
         """Add a shard's share of the gradient to ``network``; return the losses of its images."""
+        step, _, places, indices, t, dlosses = shard
         seed, shape = self.config.seed, self.dataset.images.shape[1:]
         eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
         x0 = to_unit(self.dataset.images[indices])

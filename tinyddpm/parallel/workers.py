@@ -1,12 +1,7 @@
-"""One batch = shards; workers are threads.
+"""Workers: threads, and crews of threads or of processes.
 
-Nothing in the network couples the images of a batch (GroupNorm's statistics are per image), so a
-batch is cut into shards of a fixed size, and each shard goes through the whole network, forward and
-backward, on one thread. Most of that time is spent inside NumPy with the interpreter lock released;
-a thread that wants the lock back asks its holder to let go after 10 µs, not Python's 5 ms.
-
-Results are committed in the order of the shards, whoever finishes first. Floating-point sums over
-shards therefore do not depend on the number of workers: one, two or twenty give the same bits.
+Most of a thread's time is spent inside NumPy with the interpreter lock released; a thread that
+wants the lock back asks its holder to let go after 10 µs, not Python's 5 ms.
 """
 
 from __future__ import annotations
@@ -14,15 +9,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar, final
 
+import numpy as np
+
+from tinyddpm.arrays import Array
 from tinyddpm.blas import one_blas_thread
+from tinyddpm.parallel.crew import Crew
+from tinyddpm.parallel.processes import Processes
 
 T = TypeVar("T")
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 
 def available_cores() -> int:
@@ -38,7 +40,7 @@ def shard_slices(count: int, shard: int) -> list[slice]:
 class Workers:
     """A fixed number of threads; BLAS is held to one thread while they exist.
 
-    Use as a context manager.
+    Use as a context manager, and crews no longer than that.
 
     Args:
         threads: how many; 0 means one for each available core.
@@ -67,6 +69,19 @@ class Workers:
         """Stop them."""
         self._open.close()
 
+    def crew(
+        self, work: Callable[[TaskT], ResultT], *, apart: bool = False
+    ) -> Crew[TaskT, ResultT]:
+        """Return as many workers for ``work``: a thread each, or where they are to be ``apart``
+        and the system can do it, a process each.
+        """
+        can_fork = sys.platform.startswith("linux")  # macOS's BLAS does not survive a fork
+        if not (apart and can_fork and self.threads > 1):
+            return _Threads(self, work)
+        crew = Processes(self.threads, work)
+        self._open.callback(crew.close)
+        return crew
+
     def run(
         self,
         count: int,
@@ -88,6 +103,20 @@ class Workers:
         ]
         for future in futures:
             future.result()
+
+
+@final
+class _Threads(Generic[TaskT, ResultT]):
+    """A crew of threads."""
+
+    def __init__(self, workers: Workers, work: Callable[[TaskT], ResultT]) -> None:
+        self._workers, self._work = workers, work
+
+    def zeros(self, count: int) -> Array:
+        return np.zeros(count, np.float32)
+
+    def run(self, tasks: Sequence[TaskT], commit: Callable[[int, ResultT], None]) -> None:
+        self._workers.run(len(tasks), lambda _, index: self._work(tasks[index]), commit)
 
 
 class _Turn:

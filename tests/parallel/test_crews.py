@@ -1,0 +1,200 @@
+"""Crews of threads and of processes: order, exceptions, memory, and what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyddpm.errors import TinyDDPMError
+from tinyddpm.machine import peak_memory, resident_memory
+from tinyddpm.parallel import Workers
+from tinyddpm.parallel.processes import Processes
+from tinyddpm.training.lock import exclusive_lock
+
+forks = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
+KINDS = [False, pytest.param(True, marks=forks)]
+
+
+@pytest.fixture(params=KINDS, ids=["threads", "processes"])
+def apart(request):
+    return request.param
+
+
+def test_the_kind_is_what_was_asked_for():
+    with Workers(2) as workers:
+        assert isinstance(workers.crew(len, apart=True), Processes) == (sys.platform == "linux")
+        assert not isinstance(workers.crew(len, apart=False), Processes)
+    with Workers(1) as alone:
+        assert not isinstance(alone.crew(len, apart=True), Processes)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_results_are_committed_in_order_whoever_finishes_first(apart, threads):
+    def work(task):
+        time.sleep(0.003 * ((task * 7) % 5))
+        return task * task, os.getpid()
+
+    found = []
+    with Workers(threads) as workers:
+        crew = workers.crew(work, apart=apart)
+        for tasks in (range(17), [3], [], range(2)):
+            crew.run(tasks, lambda index, result: found.append((index, result)))
+    numbers = [(index, square) for index, (square, _) in found]
+    assert numbers == [(i, i * i) for i in range(17)] + [(0, 9)] + [(0, 0), (1, 1)]
+    pids = {pid for _, (_, pid) in found[:17]}
+    assert pids == {os.getpid()} if threads == 1 or not apart else len(pids) == threads
+
+
+def test_a_task_is_begun_when_the_one_its_worker_had_before_is_committed(apart):
+    """So W slots for results are enough."""
+    with Workers(3) as workers:
+        crew = workers.crew(lambda task: slots[task % 3], apart=apart)
+        slots = crew.zeros(3)
+
+        def commit(index, seen):
+            assert seen == index // 3, "the slot was taken before its result was committed"
+            slots[index % 3] += 1
+
+        crew.run(range(20), commit)
+
+
+def test_all_see_the_memory_that_they_share(apart):
+    def work(task):
+        slots[task] += task
+        return slots[7]
+
+    with Workers(2) as workers:
+        crew = workers.crew(work, apart=apart)
+        slots = crew.zeros(8)
+        assert slots.dtype == np.float32
+        assert not slots.any()
+        for seen in (5.0, 6.0):
+            slots[7] = seen
+            crew.run(range(7), lambda _, found, seen=seen: np.testing.assert_equal(found, seen))
+    np.testing.assert_array_equal(slots[:7], 2 * np.arange(7))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("where", ["work", "commit"])
+def test_an_exception_comes_out_and_the_crew_works_on(apart, threads, where):
+    def work(task):
+        if task == "bad":
+            raise TinyDDPMError("this is wrong", cause="that", remedy="the other")
+        return task
+
+    def commit(index, result):
+        if result == "refused":
+            raise TinyDDPMError("this is wrong", cause="that", remedy="the other")
+        committed.append((index, result))
+
+    committed = []
+    tasks = [*"abc", {"work": "bad", "commit": "refused"}[where], *"efghijklm"]
+    with Workers(threads) as workers:
+        crew = workers.crew(work, apart=apart)
+        with pytest.raises(TinyDDPMError) as raised:
+            crew.run(tasks, commit)
+        assert str(raised.value) == "this is wrong\ncause: that\ntry: the other"
+        assert committed == [(0, "a"), (1, "b"), (2, "c")]
+        crew.run(["x", "y"], commit)
+    assert committed[3:] == [(0, "x"), (1, "y")]
+
+
+@forks
+@pytest.mark.parametrize("when", ["at work", "idle"])
+def test_a_worker_that_was_killed_is_told(when):
+    def work(task):
+        if task == "end":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    with Workers(2) as workers:
+        crew, pids = workers.crew(work, apart=True), []
+        crew.run("ab", lambda _, pid: pids.append(pid))
+        if when == "idle":
+            os.kill(pids[1], signal.SIGKILL)
+        with pytest.raises(TinyDDPMError, match="worker process was ended") as raised:
+            crew.run(["a", "end"] if when == "at work" else "ab", lambda _index, _pid: None)
+        assert raised.value.cause.startswith("exit -9")
+        crew.run("ab", lambda _, pid: pids.append(pid))
+    assert len(set(pids)) == 4
+    assert not any(alive(pid) for pid in pids)
+
+
+@forks
+def test_the_memory_of_workers_counts_and_is_remembered_when_they_end():
+    kept = []
+
+    def work(size):
+        kept.append(np.ones(size, np.uint8))
+
+    size = 50 * 2**20
+    with Workers(2) as workers:
+        before = resident_memory()
+        workers.crew(work, apart=True).run([size, size], lambda _index, _none: None)
+        assert 2 * size <= resident_memory() - before < 3 * size
+        peak = peak_memory()
+        assert peak >= before + 2 * size
+    assert resident_memory() < before + size
+    assert peak_memory() == pytest.approx(peak, abs=2**20)
+
+
+@forks
+def test_signals_to_stop_are_the_parents_to_handle():
+    def work(number):
+        os.kill(os.getpid(), number)
+        return number
+
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+    found = []
+    with Workers(2) as workers:
+        workers.crew(work, apart=True).run(numbers, lambda _, number: found.append(number))
+    assert found == numbers
+
+
+ORPHANS = """
+import os, signal, sys, time
+from pathlib import Path
+from tinyddpm.parallel import Workers
+from tinyddpm.training.lock import exclusive_lock
+
+def work(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+with exclusive_lock(Path(sys.argv[1])), Workers(2) as workers:
+    crew = workers.crew(work, apart=True)
+    crew.run([0, 0], lambda _, pid: print(pid, flush=True))
+    if sys.argv[2] == "at work":
+        crew.run([0, 0, 0.5, 0.5], lambda index, _: index and os.kill(os.getpid(), signal.SIGKILL))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@forks
+@pytest.mark.parametrize("when", ["at work", "idle"])
+def test_a_killed_program_leaves_no_process_and_no_lock(tmp_path, when):
+    path, told = tmp_path / "lock", tmp_path / "pids"
+    command = [sys.executable, "-c", ORPHANS, str(path), when]
+    with told.open("w") as file:
+        assert subprocess.call(command, stdout=file) == -signal.SIGKILL
+    with exclusive_lock(path):
+        pass  # though its workers may still be at work
+    pids = [int(pid) for pid in told.read_text().split()]
+    assert len(pids) == 2
+    until = time.monotonic() + 10
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < until, "a worker outlived its program"
+        time.sleep(0.01)
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
