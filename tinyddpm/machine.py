@@ -11,8 +11,8 @@ _peaks = [0]  # that were found so far: with workers that have ended since, perh
 
 
 def peak_memory() -> int:
-    """Return the most memory, in bytes, that this process and its workers have had in use
-    (resident) so far. Workers keep what they once had; those that end are counted before.
+    """Return the most memory, in bytes, that this process has had in use (resident) so far, and its
+    workers beside it: they keep what they once had, and are counted before they end.
     """
     _peaks[0] = max(_peaks[0], _own_peak() + _of_workers())
     return _peaks[0]

@@ -36,7 +36,7 @@ def test_the_report_has_all_its_parts():
     assert result.exit_code == 0, result.output
     for words in (
         "preset glyphs: 176,849 parameters",
-        "batch 4 in shards of 2, 2 threads",
+        "batch 4 in shards of 2, 2 workers",
         "large matrix products",
         "training step on one thread",
         "  conv2d",

@@ -16,7 +16,7 @@ from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers
 from tinyddpm.parallel.processes import Processes
 from tinyddpm.training.config import DiffusionConfig, RunConfig
-from tinyddpm.training.kernel_choice import apart
+from tinyddpm.training.kernel_choice import suits_processes
 from tinyddpm.training.step import Trainer
 
 CONFIG = RunConfig(
@@ -62,16 +62,40 @@ def alone():
 def test_workers_and_the_order_in_which_shards_finish_change_no_bit(
     alone, threads, trainer, processes, monkeypatch
 ):
-    monkeypatch.setattr("tinyddpm.training.step.apart", lambda _network: processes)
+    monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
     for buffer, expected in zip(state_after_20_steps(threads, trainer), alone, strict=True):
         np.testing.assert_array_equal(buffer, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_done_again_sees_the_weights_that_the_first_left(threads):
+    """As it does where a checkpoint is restored into a trainer."""
+    with Workers(threads) as workers:
+        run, fresh = (Trainer(CONFIG, DATASET, workers, cpu) for _ in range(2))
+        run.step(1)  # after which the last layer is no longer zero
+        run.step(2)
+        fresh.network.parameters.value[...] = run.network.parameters.value
+        assert run.step(2).loss == fresh.step(2).loss
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes, monkeypatch):
+    """A shard that fails has added a part of its gradient already."""
+    monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
+    with Workers(2) as workers:
+        run = Trainer(CONFIG, DATASET, workers, cpu)
+        for replica in (run.network, *run.replicas):
+            replica.parameters.grad[...] = 1
+        for step in range(1, CONFIG.train_steps + 1):
+            run.step(step)
+    np.testing.assert_array_equal(run.network.parameters.value, alone[0])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
 def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
     small, large = (UNet(UNetConfig.preset(name)) for name in ("mnist-1.7m", "cifar10"))
-    assert apart(small)
-    assert not apart(large)
+    assert suits_processes(small)
+    assert not suits_processes(large)
     with Workers(2) as workers:
         assert isinstance(Trainer(CONFIG, DATASET, workers, cpu).crew, Processes)
 

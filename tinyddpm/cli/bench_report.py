@@ -64,8 +64,9 @@ def _processor(report: Report) -> Iterator[str]:
     where, settings = report.machine, report.settings
     held = where["blas_threads_held_by"]
     yield (
-        f"batch {settings.batch} in shards of {settings.shard}, {_threads(settings.threads)} "
-        f"on {where['cores']} cores, {settings.rounds} rounds; load before {where['load']:.1f}"
+        f"batch {settings.batch} in shards of {settings.shard}, "
+        f"{_counted(settings.threads, 'worker')} on {where['cores']} cores, "
+        f"{settings.rounds} rounds; load before {where['load']:.1f}"
     )
     yield (
         f"{where['processor']}; Python {where['python']}, NumPy {where['numpy']}, {where['blas']}, "
@@ -75,8 +76,8 @@ def _processor(report: Report) -> Iterator[str]:
         yield f"large matrix products, float32: {report.peak / 1e9:.0f} GFLOP/s on these threads"
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def _speeds(report: Report) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _quartiles(spread: Spread, unit: float, digits: int = 1) -> str:
 
 def _against(against: Against, settings: Settings) -> Iterator[str]:
     yield ""
-    alike = _threads(against.threads) if settings.device == "cpu" else settings.precision
+    alike = _counted(against.threads, "thread") if settings.device == "cpu" else settings.precision
     yield (
         f"beside PyTorch {against.version} with {alike} and {against.adam} "
         "Adam, in turns; ratio > 1: tinyddpm is faster"

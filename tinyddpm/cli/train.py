@@ -320,6 +320,6 @@ def _say_what(plan: Plan, execution: loop.Execution) -> None:
     say(
         f"{going_on}{images}, preset {config.preset}: {parameters:,} parameters, "
         f"{config.train_steps:,} steps of {config.batch} images, "
-        f"{threads} threads, seed {config.seed}, "
+        f"{threads} worker{'s' * (threads > 1)}, seed {config.seed}, "
         f"EMA decay {config.ema_decay} (half-life {half_life:.0f} steps)"
     )

@@ -15,7 +15,10 @@ class Crew(Protocol[TaskT_contra, ResultT_co]):
     """What ``Workers.crew`` returns."""
 
     def zeros(self, count: int) -> Array:
-        """Return ``count`` float32 zeros in memory that all of the crew see."""
+        """Return ``count`` float32 zeros in memory that all of the crew see.
+
+        To be asked for before the first run.
+        """
         ...
 
     def run(self, tasks: Sequence[TaskT_contra], commit: Callable[[int, ResultT_co], None]) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
@@ -18,7 +18,7 @@ from typing import Generic, Self, TypeVar, final
 import numpy as np
 
 from tinyddpm.arrays import Array
-from tinyddpm.blas import one_blas_thread
+from tinyddpm.blas import blas_threads, one_blas_thread
 from tinyddpm.parallel.crew import Crew
 from tinyddpm.parallel.processes import Processes
 
@@ -38,7 +38,7 @@ def shard_slices(count: int, shard: int) -> list[slice]:
 
 
 class Workers:
-    """A fixed number of threads; BLAS is held to one thread while they exist.
+    """A fixed number of workers; BLAS is held to one thread while they exist.
 
     Use as a context manager, and crews no longer than that.
 
@@ -75,7 +75,8 @@ class Workers:
         """Return as many workers for ``work``: a thread each, or where they are to be ``apart``
         and the system can do it, a process each.
         """
-        can_fork = sys.platform.startswith("linux")  # macOS's BLAS does not survive a fork
+        # macOS's BLAS does not survive a fork, nor perhaps one that is not held to one thread.
+        can_fork = sys.platform.startswith("linux") and blas_threads() is not None
         if not (apart and can_fork and self.threads > 1):
             return _Threads(self, work)
         crew = Processes(self.threads, work)
@@ -101,6 +102,11 @@ class Workers:
             self._pool.submit(_work, turn, worker, compute, commit)
             for worker in range(min(self.threads, count))
         ]
+        try:
+            wait(futures)
+        except BaseException:  # Ctrl-C: they are to begin nothing more
+            turn.fail()
+            raise
         for future in futures:
             future.result()
 

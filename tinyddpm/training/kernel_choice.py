@@ -23,7 +23,7 @@ def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
     return cpu
 
 
-def apart(network: UNet) -> bool:
+def suits_processes(network: UNet) -> bool:
     """Whether processes should work on shards for ``network``, and not threads.
 
     They do not share the interpreter's lock, and each transforms the weights of convolutions for

@@ -27,7 +27,7 @@ from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_walk import AT_ONCE, DeviceWalks
-from tinyddpm.training.kernel_choice import apart, cuda_runtime, kernels_for
+from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for, suits_processes
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
@@ -44,20 +44,21 @@ class Denoiser:
     """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
 
     The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
+    One thread at a time may call it.
     """
 
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
         self.network, self.workers, self.shard = network, workers, shard
         network.parameters.prepare()
-        self._crew = workers.crew(self._work, apart=apart(network))
+        work = partial(_outputs, network, shard)
+        self._crew = workers.crew(work, apart=suits_processes(network))
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
 
         ``labels`` (N,) are for a network with classes; without them it is asked for no class.
         """
-        shards = -(-len(xt) // self.shard)
-        share = self.shard * -(-shards // self.workers.threads)  # of each worker, in one go
+        share = self.shard * -(-len(xt) // (self.shard * self.workers.threads))  # of each worker
         outputs: list[Array] = []
         self._crew.run(
             [_part(xt, t, labels, images) for images in shard_slices(len(xt), share)],
@@ -66,15 +67,15 @@ class Denoiser:
         whole: Array = xp_of(xt).concatenate(outputs)
         return whole
 
-    def _work(self, share: _Asked) -> Array:
-        """The output for a worker's share of the images, shard by shard."""
-        shards = (_part(*share, images) for images in shard_slices(len(share[0]), self.shard))
-        outputs = [
-            self.network.forward(xt, network_time(t), labels=labels, prepare=False)[0]
-            for xt, t, labels in shards
-        ]
-        whole: Array = xp_of(share[0]).concatenate(outputs)
-        return whole
+
+def _outputs(network: UNet, shard: int, asked: _Asked) -> Array:
+    """The outputs of ``network`` for a worker's share of the images, ``shard`` by ``shard``."""
+    outputs = [
+        network.forward(xt, network_time(t), labels=labels, prepare=False)[0]
+        for xt, t, labels in (_part(*asked, part) for part in shard_slices(len(asked[0]), shard))
+    ]
+    whole: Array = xp_of(asked[0]).concatenate(outputs)
+    return whole
 
 
 def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:

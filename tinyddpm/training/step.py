@@ -28,7 +28,7 @@ from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
-from tinyddpm.training.kernel_choice import apart
+from tinyddpm.training.kernel_choice import suits_processes
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,6 +39,7 @@ class _Shard(NamedTuple):
     """What a worker is told of its part of a step's batch.
 
     Attributes:
+        weights: how many times they are to have been prepared.
         number: of the shard.
         places: of its images in the batch (N,).
         indices: of its images in the data set (N,).
@@ -47,6 +48,7 @@ class _Shard(NamedTuple):
     """
 
     step: int
+    weights: int
     number: int
     places: IntArray
     indices: IntArray
@@ -104,11 +106,11 @@ class Trainer:
         self.adam_v = np.zeros_like(value)
         self._blocks = shard_slices(len(value), _BLOCK)
         self._shards = shard_slices(config.batch, config.shard)
-        self.crew = workers.crew(self._work, apart=apart(self.network))
+        self.crew = workers.crew(self._work, apart=suits_processes(self.network))
         others = min(workers.threads, len(self._shards) - 1)
         self.replicas = [self.network.replica() for _ in range(others)]
         self._share_memory()
-        self._prepared = 0  # the step for which the weights are
+        self._prepared = 0  # how often the weights were
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -167,10 +169,17 @@ class Trainer:
                 self._add_gradient(self._network_of(number))
             losses[self._shards[number]] = shard_losses
 
-        self.network.parameters.grad[...] = 0
-        self._prepare(step)
+        self._prepare(self._prepared + 1)
         shards = [
-            _Shard(step, number, places[part], indices[part], times[part], dlosses[part])
+            _Shard(
+                step,
+                self._prepared,
+                number,
+                places[part],
+                indices[part],
+                times[part],
+                dlosses[part],
+            )
             for number, part in enumerate(self._shards)
         ]
         self.crew.run(shards, commit)
@@ -190,28 +199,31 @@ class Trainer:
         for network in (self.network, *self.replicas):
             network.parameters.bind(value, zeros(parameters.count))
 
-    def _prepare(self, step: int) -> None:
-        """Prepare the weights for a step: once in each process that they are not shared with."""
-        if self._prepared != step:
-            self._prepared = step
+    def _prepare(self, times: int) -> None:
+        """See to it that the weights were prepared so many times: each process does it for itself,
+        threads find it done.
+        """
+        if self._prepared != times:
+            self._prepared = times
             self.network.parameters.prepare()
             for replica in self.replicas:
                 replica.parameters.adopt_prepared(self.network.parameters)
 
     def _work(self, shard: _Shard) -> Array:
-        self._prepare(shard.step)
-        return self._shard(self._network_of(shard.number), shard)
+        self._prepare(shard.weights)
+        network = self._network_of(shard.number)
+        network.parameters.grad[...] = 0  # whatever an interrupted step has left
+        return self._shard(network, shard)
 
     def _add_gradient(self, replica: UNet) -> None:
-        """Add a replica's gradient to the network's, and make it zero."""
+        """Add a replica's gradient to the network's."""
         total, part = self.network.parameters.grad, replica.parameters.grad
         for block in self._blocks:
             total[block] += part[block]
-            part[block] = 0
 
     def _shard(self, network: UNet, shard: _Shard) -> Array:
         """Add a shard's share of the gradient to ``network``; return the losses of its images."""
-        step, _, places, indices, t, dlosses = shard
+        step, _, _, places, indices, t, dlosses = shard
         seed, shape = self.config.seed, self.dataset.images.shape[1:]
         eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
         x0 = to_unit(self.dataset.images[indices])

@@ -11,9 +11,9 @@ and backward, each line being linear, the transpose of these, upwards:
     dm = A dy Aᵀ       du = Σ_tiles v dm  dv = Σ_{C_out} dm u      dd = B dv Bᵀ
     dw = Gᵀ du G       dx += dd, where the tiles lie
 
-The entries of v come first, (6, 6, N, tile rows, tile columns, C), so that Bᵀ · B is two long
-products with a 6×6 matrix, and m is 36 products (tiles, C_in) (C_in, C_out). Images whose sides are
-no multiples of 4 are filled up with zeros and cropped.
+The entries of v come first, (6, 6, N, tile rows, tile columns, C), so that Bᵀ · B is two products
+of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out). Images whose
+sides are no multiples of 4 are filled up with zeros and cropped.
 
 Of an image that was doubled, a tile's six pixels along an axis are a b b c c d, so that Bᵀ acts on
 (a, b, c, d) by a matrix of four columns, one of whose rows, 4b − 4b − c + c, vanishes: 25 products,
@@ -40,7 +40,7 @@ from tinyddpm.kernels.cpu.sums import row_sums
 
 # Columns of a product with a 6×6 matrix for which OpenBLAS, on AVX-512, has kernels that do without
 # packing: a column takes them half the time.
-_SMALL = 10**6 // 36
+_SMALL_COLUMNS = 10**6 // 36
 
 
 class Tiling(NamedTuple):
@@ -169,8 +169,8 @@ def _blocks(shape: tuple[int, ...]) -> tuple[int, int]:
     ``shape``, so that a product with one of them is a small one if it can be.
     """
     columns = math.prod(shape)
-    whole = (n for n in range(1, shape[0] + 1) if shape[0] % n == 0)
-    count = next((n for n in whole if columns <= n * _SMALL), 1)
+    divisors = (n for n in range(1, shape[0] + 1) if shape[0] % n == 0)
+    count = next((n for n in divisors if columns <= n * _SMALL_COLUMNS), 1)
     return count, columns // count
 
 
