@@ -1,5 +1,7 @@
 """A checkpoint turned into a model, or refused."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -97,6 +99,19 @@ def test_a_gpu_that_is_not_there_is_named_as_the_reason(trained, monkeypatch):
         tinyddpm.load(trained[0], device="cuda")
     assert refusal.value.cause == "no CUDA device was found"
     assert tinyddpm.load(trained[0], device="auto").device == "cpu"
+
+
+def test_a_model_goes_with_the_last_that_knows_it(trained):
+    """Reference counts alone free it: previews of a large network must not pile up."""
+    model = tinyddpm.load(trained[0])
+    gc.disable()
+    try:
+        model.sample(20, steps=2, threads=2)
+        network = weakref.ref(model.network)
+        del model
+        assert network() is None
+    finally:
+        gc.enable()
 
 
 @pytest.fixture
