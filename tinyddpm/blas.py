@@ -1,8 +1,8 @@
 """How many threads NumPy's BLAS uses, and how to hold it to one.
 
-Batches are cut into shards that run on Python threads, one shard a core (see ``parallel``). A BLAS
-that starts threads of its own inside each of them would only get in the way, and could change the
-order of its sums with their number.
+Batches are cut into shards that run on workers, one a core (see ``parallel``). A BLAS that starts
+threads of its own inside each of them would only get in the way, and could change the order of its
+sums with their number.
 """
 
 from __future__ import annotations

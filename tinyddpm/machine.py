@@ -7,6 +7,8 @@ import resource
 import sys
 from pathlib import Path
 
+_OWN = Path("/proc/self")
+worker_pids: set[int] = set()  # of the processes that work for this one and share its memory
 _peaks = [0]  # that were found so far: with workers that have ended since, perhaps
 
 
@@ -14,35 +16,34 @@ def peak_memory() -> int:
     """Return the most memory, in bytes, that this process has had in use (resident) so far, and its
     workers beside it: they keep what they once had, and are counted before they end.
     """
-    _peaks[0] = max(_peaks[0], _own_peak() + _of_workers())
+    _peaks[0] = max(_peaks[0], _own_peak() + _beside())
     return _peaks[0]
-
-
-def _own_peak() -> int:
-    """Linux tells it in /proc; its getrusage would count the program that started this one, too."""
-    found = _kibibytes(Path("/proc/self/status"), "VmHWM:")
-    if found is not None:
-        return found
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def resident_memory() -> int:
     """Return the bytes that this process and its workers have in use now; the most so far where
     that is all the system tells.
     """
-    found = _kibibytes(Path("/proc/self/status"), "VmRSS:")
-    return peak_memory() if found is None else found + _of_workers()
+    own = _kibibytes(_OWN / "status", "VmRSS:")
+    return peak_memory() if own is None else own + _beside()
 
 
-def _of_workers() -> int:
-    """The bytes that the processes begun by this one share with nobody; what they share with this
-    one is its own.
-    """
-    pids = [pid for of in Path("/proc/self/task").glob("*/children") for pid in _words(of)]
-    tables = [Path(f"/proc/{pid}/smaps_rollup") for pid in pids]
-    keys = ("Private_Clean:", "Private_Dirty:")
-    return sum(_kibibytes(table, key) or 0 for table in tables for key in keys)
+def _beside() -> int:
+    """What workers have in use beside this process: a page that several share counts once."""
+    if not worker_pids:
+        return 0
+    tables = [_OWN / "smaps_rollup", *(Path(f"/proc/{pid}/smaps_rollup") for pid in worker_pids)]
+    together = sum(_kibibytes(table, "Pss:") or 0 for table in tables)
+    return together - (_kibibytes(_OWN / "status", "VmRSS:") or 0)
+
+
+def _own_peak() -> int:
+    """Linux tells it in /proc; its getrusage would count the program that started this one, too."""
+    found = _kibibytes(_OWN / "status", "VmHWM:")
+    if found is not None:
+        return found
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def total_memory() -> int:

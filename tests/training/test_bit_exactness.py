@@ -17,6 +17,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import DiffusionConfig, RunConfig
 from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.shard import Shard
 from tinyddpm.training.step import Trainer
 
 STEPS = 12
@@ -221,8 +222,9 @@ def test_labels_are_dropped_at_the_rate_asked_for():
     )
     with Workers(1) as workers:
         trainer = Trainer(config, DATASET, workers, reference)
-        indices = np.arange(23)
-        told = np.concatenate([trainer._labels(s, indices, indices) for s in range(100)])
+    images, none = np.arange(23), np.empty(0)
+    shards = [Shard(step, 0, 0, images, images, none, none) for step in range(100)]
+    told = np.concatenate([trainer._work._labels(shard) for shard in shards])
     dropped = told == 10
     assert abs(dropped.sum() - 690) < 110
     np.testing.assert_array_equal(told[~dropped], np.tile(DATASET.labels, 100)[~dropped])

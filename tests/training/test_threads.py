@@ -2,8 +2,10 @@
 processes, in any order.
 """
 
+import gc
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.parallel.processes import Processes
 from tinyddpm.training.config import DiffusionConfig, RunConfig
 from tinyddpm.training.kernel_choice import suits_processes
+from tinyddpm.training.shard import ShardWork
 from tinyddpm.training.step import Trainer
 
 CONFIG = RunConfig(
@@ -35,17 +38,20 @@ CONFIG = RunConfig(
 DATASET = glyphs(n=50)
 
 
-class Unsteady(Trainer):
-    """A trainer whose shards take a time that has nothing to do with their order."""
+def unsteady(monkeypatch):
+    """Let shards take a time that has nothing to do with their order."""
+    work = ShardWork.__call__
 
-    def _shard(self, network, shard):
+    def late(self, shard):
         time.sleep(0.004 * ((7 * shard.number + 3 * shard.step) % 5))
-        return super()._shard(network, shard)
+        return work(self, shard)
+
+    monkeypatch.setattr(ShardWork, "__call__", late)
 
 
-def state_after_20_steps(threads, trainer=Trainer):
+def state_after_20_steps(threads):
     with Workers(threads) as workers:
-        run = trainer(CONFIG, DATASET, workers, cpu)
+        run = Trainer(CONFIG, DATASET, workers, cpu)
         for step in range(1, CONFIG.train_steps + 1):
             run.step(step)
     return run.network.parameters.value, run.ema, run.adam_m, run.adam_v
@@ -57,19 +63,23 @@ def alone():
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("trainer", [Trainer, Unsteady])
+@pytest.mark.parametrize("order", ["steady", "unsteady"])
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_workers_and_the_order_in_which_shards_finish_change_no_bit(
-    alone, threads, trainer, processes, monkeypatch
+    alone, threads, order, processes, monkeypatch
 ):
     monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
-    for buffer, expected in zip(state_after_20_steps(threads, trainer), alone, strict=True):
+    if order == "unsteady":
+        unsteady(monkeypatch)
+    for buffer, expected in zip(state_after_20_steps(threads), alone, strict=True):
         np.testing.assert_array_equal(buffer, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_step_done_again_sees_the_weights_that_the_first_left(threads):
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_step_done_again_sees_the_weights_that_the_first_left(threads, processes, monkeypatch):
     """As it does where a checkpoint is restored into a trainer."""
+    monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
     with Workers(threads) as workers:
         run, fresh = (Trainer(CONFIG, DATASET, workers, cpu) for _ in range(2))
         run.step(1)  # after which the last layer is no longer zero
@@ -84,8 +94,8 @@ def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes
     monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
     with Workers(2) as workers:
         run = Trainer(CONFIG, DATASET, workers, cpu)
-        for replica in (run.network, *run.replicas):
-            replica.parameters.grad[...] = 1
+        for number in range(3):
+            run._work.network_of(number).parameters.grad[...] = 1
         for step in range(1, CONFIG.train_steps + 1):
             run.step(step)
     np.testing.assert_array_equal(run.network.parameters.value, alone[0])
@@ -97,9 +107,25 @@ def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
     assert suits_processes(small)
     assert not suits_processes(large)
     with Workers(2) as workers:
-        assert isinstance(Trainer(CONFIG, DATASET, workers, cpu).crew, Processes)
+        assert isinstance(Trainer(CONFIG, DATASET, workers, cpu)._crew, Processes)
 
 
 def test_the_network_is_large_enough_for_every_way_of_convolving():
     x, weight = np.ones((6, 16, 16, 16)), cpu.prepare_conv2d(np.ones((3, 3, 16, 16)))
     assert isinstance(conv2d(x, weight, np.ones(16))[1], WinogradSaved)
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_trainer_goes_with_the_last_that_knows_it(processes, monkeypatch):
+    """Reference counts alone free it: several runs in one program must not pile up."""
+    monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
+    gc.disable()
+    try:
+        with Workers(2) as workers:
+            run = Trainer(CONFIG, DATASET, workers, cpu)
+            run.step(1)
+        network = weakref.ref(run.network)
+        del run
+        assert network() is None
+    finally:
+        gc.enable()

@@ -44,7 +44,7 @@ def _processor() -> str:
 def gemm_peak(workers: Workers, *, rounds: int = 10) -> float:
     """Return the most float32 operations a second that products of large matrices reach.
 
-    They run as a training step's do: one product on each worker, each on one BLAS thread.
+    One runs on each worker, a thread, on one BLAS thread.
     """
     a, b = (np.random.default_rng(s).random((_SIDE, _SIDE), np.float32) for s in (0, 1))
     count = 4 * workers.threads

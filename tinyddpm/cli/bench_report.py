@@ -73,7 +73,7 @@ def _processor(report: Report) -> Iterator[str]:
         + (f"held to one thread a worker through {held}" if held else "whose threads nobody holds")
     )
     if report.peak:
-        yield f"large matrix products, float32: {report.peak / 1e9:.0f} GFLOP/s on these threads"
+        yield f"large matrix products, float32: {report.peak / 1e9:.0f} GFLOP/s on as many threads"
 
 
 def _counted(count: int, what: str) -> str:

@@ -24,7 +24,7 @@ class Crew(Protocol[TaskT_contra, ResultT_co]):
     def run(self, tasks: Sequence[TaskT_contra], commit: Callable[[int, ResultT_co], None]) -> None:
         """Do the work on each of ``tasks``, in parallel, and ``commit(index, result)`` in order.
 
-        With W workers, task i is begun after the result of task i − W was committed. The first
-        exception, of the work or of a commit, is raised, and no further task is begun.
+        With W workers, task i is begun after the result of task i − W was committed. An
+        exception, of the work or of a commit, is raised in its turn, and no task is begun after.
         """
         ...

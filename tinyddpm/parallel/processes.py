@@ -26,13 +26,12 @@ import numpy as np
 
 from tinyddpm.arrays import Array
 from tinyddpm.errors import TinyDDPMError
-from tinyddpm.machine import peak_memory
+from tinyddpm.machine import peak_memory, worker_pids
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 _FILES = 1 << 20  # as many as most systems let a process open
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @final
@@ -70,14 +69,25 @@ class Processes(Generic[TaskT, ResultT]):
 
     def _run(self, tasks: Sequence[TaskT], commit: Callable[[int, ResultT], None]) -> None:
         count = min(self._count, len(tasks))
-        while len(self._hands) < count:
-            self._hands.append(_Hand(self._work))
+        self._begin(count)
         for index in range(len(tasks) + count):
             hand, earlier = self._hands[index % count], index - count
             if earlier >= 0:
                 commit(earlier, hand.result())
             if index < len(tasks):
                 hand.begin(tasks[index])
+
+    def _begin(self, count: int) -> None:
+        """See to it that there are ``count`` processes, which never see a signal: what stops the
+        other process stops them, and that may want the results of this step first.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            while len(self._hands) < count:
+                self._hands.append(_Hand(self._work))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the processes, at work or not; their memory is counted before."""
@@ -92,15 +102,11 @@ class _Hand:
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self._pipe, pipe = Pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        try:
-            self._pid = _fork()
-            if self._pid == 0:
-                self._pipe.close()
-                _serve(pipe, work)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._pid = _fork()
+        if self._pid == 0:
+            _serve(pipe, work)
         pipe.close()
+        worker_pids.add(self._pid)
 
     def begin(self, task: Any) -> None:
         try:
@@ -123,6 +129,7 @@ class _Hand:
         self._pipe.close()
         if not pid:
             return None
+        worker_pids.discard(pid)
         try:
             os.kill(pid, signal.SIGKILL)
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -140,8 +147,8 @@ class _Hand:
 def _fork() -> int:
     try:
         with warnings.catch_warnings():
-            # Python 3.12 and later warn that other threads may hold a lock that a child waits for.
-            # It takes none but NumPy's and the allocator's, which are made free by the fork.
+            # Python 3.12 and later warn that another thread may hold a lock that a child waits for:
+            # one that is in the midst of NumPy or BLAS, as ours never are when this one forks.
             warnings.simplefilter("ignore", DeprecationWarning)
             return os.fork()
     except OSError as error:
@@ -153,8 +160,8 @@ def _fork() -> int:
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> NoReturn:
     """Do what comes through ``pipe`` until its other end is closed: that of a dead process is.
 
-    Signals to stop stay blocked: the other process may want this step's result first. Of its files
-    none is kept, for a lock on one would be too, and of its rubbish none is collected here.
+    Of the other's files none is kept, for a lock on one would be too, and of its rubbish none is
+    collected here.
     """
     try:
         gc.freeze()
@@ -164,6 +171,8 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> NoReturn:
             pipe.send(_outcome(work, pipe.recv()))
     except (EOFError, OSError):
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 

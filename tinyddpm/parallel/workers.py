@@ -75,9 +75,7 @@ class Workers:
         """Return as many workers for ``work``: a thread each, or where they are to be ``apart``
         and the system can do it, a process each.
         """
-        # macOS's BLAS does not survive a fork, nor perhaps one that is not held to one thread.
-        can_fork = sys.platform.startswith("linux") and blas_threads() is not None
-        if not (apart and can_fork and self.threads > 1):
+        if not (apart and self.threads > 1 and _can_fork()):
             return _Threads(self, work)
         crew = Processes(self.threads, work)
         self._open.callback(crew.close)
@@ -109,6 +107,14 @@ class Workers:
             raise
         for future in futures:
             future.result()
+
+
+def _can_fork() -> bool:
+    """macOS's BLAS does not survive a fork, nor perhaps one that is not held to one thread; and
+    where this thread is not the first, another may be in the midst of a product.
+    """
+    held = blas_threads() is not None and threading.current_thread() is threading.main_thread()
+    return held and sys.platform.startswith("linux")
 
 
 @final

@@ -1,9 +1,9 @@
 """What a run will take, before it is begun: found by doing its first few steps for real.
 
-Memory is the most that the process has had after these steps and the beginning of a preview, for
-all that follow do the same. A checkpoint is four flat float32 arrays (see ``checkpoint``), 16 bytes
-a parameter. Time is the median of the steps after the first, times the steps to be done, and the
-previews between them.
+Memory is the most that the process and its workers have had after these steps and the beginning of
+a preview, for all that follow do the same. A checkpoint is four flat float32 arrays (see
+``checkpoint``), 16 bytes a parameter. Time is the median of the steps after the first, times the
+steps to be done, and the previews between them.
 
 On a CPU a step takes its shards in turn. Of a long one only the first few are timed, and the rest
 take as long; and no step is done at all if there is not the memory that it takes at the least.
@@ -29,7 +29,7 @@ from tinyddpm.training.model import TrainedModel
 from tinyddpm.training.step import Trainer
 
 TIMED_STEPS = 3  # after one that warms up
-TIMED_SHARDS = 4  # of such a step, for each thread of a CPU
+TIMED_SHARDS = 4  # of such a step, for each worker on a CPU
 TIMED_PREVIEW = 1, 4  # steps of the reverse chain: of a short preview, and of a longer one
 KEPT = 3  # checkpoints of a run
 METRICS_LINE = 240  # bytes, about

@@ -19,41 +19,17 @@ import numpy.typing as npt
 from tinyddpm import optim, rng
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.data.dataset import Dataset
-from tinyddpm.data.pixels import to_unit
-from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.errors import NonFiniteError
-from tinyddpm.nn.embedding import network_time
-from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kernel_choice import suits_processes
+from tinyddpm.training.shard import Shard, ShardWork
 
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 19  # parameters that a thread updates at a time: fewer are not worth its being asked
-
-
-class _Shard(NamedTuple):
-    """What a worker is told of its part of a step's batch.
-
-    Attributes:
-        weights: how many times they are to have been prepared.
-        number: of the shard.
-        places: of its images in the batch (N,).
-        indices: of its images in the data set (N,).
-        t: their times (N,).
-        dlosses: the weight of each one's loss in that of the batch (N,), float32.
-    """
-
-    step: int
-    weights: int
-    number: int
-    places: IntArray
-    indices: IntArray
-    t: IntArray
-    dlosses: Array
 
 
 class StepReport(NamedTuple):
@@ -106,11 +82,10 @@ class Trainer:
         self.adam_v = np.zeros_like(value)
         self._blocks = shard_slices(len(value), _BLOCK)
         self._shards = shard_slices(config.batch, config.shard)
-        self.crew = workers.crew(self._work, apart=suits_processes(self.network))
         others = min(workers.threads, len(self._shards) - 1)
-        self.replicas = [self.network.replica() for _ in range(others)]
-        self._share_memory()
-        self._prepared = 0  # how often the weights were
+        self._work = ShardWork(config, dataset, self.diffusion, self.network, others)
+        self._crew = workers.crew(self._work, apart=suits_processes(self.network))
+        self._work.share_memory(self._crew.zeros)
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -166,94 +141,20 @@ class Trainer:
 
         def commit(number: int, shard_losses: Array) -> None:
             if number:
-                self._add_gradient(self._network_of(number))
+                self._add_gradient(self._work.network_of(number))
             losses[self._shards[number]] = shard_losses
 
-        self._prepare(self._prepared + 1)
-        shards = [
-            _Shard(
-                step,
-                self._prepared,
-                number,
-                places[part],
-                indices[part],
-                times[part],
-                dlosses[part],
-            )
-            for number, part in enumerate(self._shards)
-        ]
-        self.crew.run(shards, commit)
+        self._work.prepare(self._work.prepared + 1)
+        whole = Shard(step, self._work.prepared, 0, places, indices, times, dlosses)
+        shards = [whole.part(number, images) for number, images in enumerate(self._shards)]
+        self._crew.run(shards, commit)
         return losses, times, weights
-
-    def _network_of(self, number: int) -> UNet:
-        """To whose gradient a shard adds: the first to the network's own, every other to a
-        replica's, which is added to it when its turn has come.
-        """
-        return self.replicas[(number - 1) % len(self.replicas)] if number else self.network
-
-    def _share_memory(self) -> None:
-        """Put all values and gradients where the crew sees them."""
-        parameters, zeros = self.network.parameters, self.crew.zeros
-        value = zeros(parameters.count)
-        value[...] = parameters.value
-        for network in (self.network, *self.replicas):
-            network.parameters.bind(value, zeros(parameters.count))
-
-    def _prepare(self, times: int) -> None:
-        """See to it that the weights were prepared so many times: each process does it for itself,
-        threads find it done.
-        """
-        if self._prepared != times:
-            self._prepared = times
-            self.network.parameters.prepare()
-            for replica in self.replicas:
-                replica.parameters.adopt_prepared(self.network.parameters)
-
-    def _work(self, shard: _Shard) -> Array:
-        self._prepare(shard.weights)
-        network = self._network_of(shard.number)
-        network.parameters.grad[...] = 0  # whatever an interrupted step has left
-        return self._shard(network, shard)
 
     def _add_gradient(self, replica: UNet) -> None:
         """Add a replica's gradient to the network's."""
         total, part = self.network.parameters.grad, replica.parameters.grad
         for block in self._blocks:
             total[block] += part[block]
-
-    def _shard(self, network: UNet, shard: _Shard) -> Array:
-        """Add a shard's share of the gradient to ``network``; return the losses of its images."""
-        step, _, _, places, indices, t, dlosses = shard
-        seed, shape = self.config.seed, self.dataset.images.shape[1:]
-        eps = rng.normal(seed, "noise", step=step, samples=places, shape=shape)
-        x0 = to_unit(self.dataset.images[indices])
-        if self.config.flips:
-            mirrored = rng.words(seed, "flip", step=step, samples=places, count=1)[:, 0] >> 31 == 1
-            x0[mirrored] = x0[mirrored, :, ::-1]
-        xt = self.diffusion.q_sample(x0, t, eps)
-        labels, masks = self._labels(step, places, indices), DropoutMasks(seed, step, places)
-        output, saved = network.forward(
-            xt, network_time(t), labels=labels, masks=masks, prepare=False
-        )
-        chain = self.config.diffusion
-        losses, saved_losses = self.diffusion.image_losses(
-            output, x0, xt, eps, t, objective=chain.objective, vlb_weight=chain.vlb_weight
-        )
-        network.backward(self.diffusion.image_losses_backward(dlosses, saved_losses), saved)
-        return losses
-
-    def _labels(self, step: int, places: IntArray, indices: IntArray) -> IntArray | None:
-        """The labels of the images ``indices``, some of them dropped; None without classes."""
-        null_label, labels = self.config.network.classes, self.dataset.labels
-        if not null_label or labels is None:
-            return None
-        u = rng.uniform(self.config.seed, "labels", step=step, samples=places, shape=())
-        return drop_labels(
-            labels[indices].astype(np.int64),
-            u,
-            null_label=null_label,
-            probability=self.config.label_dropout,
-        )
 
     def _batch_indices(self, step: int) -> IntArray:
         """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
