@@ -28,7 +28,7 @@ from tinyddpm.diffusion import (
 from tinyddpm.figures import strips
 from tinyddpm.nn import unet
 from tinyddpm.ops import attention, group_norm, normal, scale_shift, time_embedding
-from tinyddpm.training import step
+from tinyddpm.training import shard
 
 BUGS = [
     (
@@ -128,12 +128,12 @@ BUGS = [
         "(xc * xc).mean(axis=1, keepdims=True)",
     ),
     ("attention", scale_shift, "x * (1 + scale[:, None, None])", "x * scale[:, None, None]"),
-    ("training", step, "xt, network_time(t), labels", "xt, t, labels"),
+    ("training", shard, "xt, network_time(shard.t), labels", "xt, shard.t, labels"),
     (
         "training",
-        step,
-        "x0 = to_unit(self.dataset.images[indices])",
-        "x0 = self.dataset.images[indices] / np.float32(255)",
+        shard,
+        "x0 = to_unit(self._dataset.images[shard.indices])",
+        "x0 = (self._dataset.images[shard.indices] / 255).astype('float32')",
     ),
     ("sampling", sampling, "noise(t) if t > 1 else mean", "noise(t)"),
     (
