@@ -1,7 +1,7 @@
 """A crew of processes, for work of many short calls.
 
 Threads of one interpreter wait for each other's Python: a step of ``mnist`` that takes two threads
-131 ms, and at times 172, takes two processes 104 to 114. Forked ones begin as copies of this
+131 ms, and at times 172, takes two processes 104 to 119. Forked ones begin as copies of this
 process, so that the work they are to do need not be sent, and share no memory with it afterwards
 but what ``zeros`` returned.
 

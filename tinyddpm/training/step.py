@@ -4,8 +4,8 @@ For each image of the batch: t ~ U{1 … T}, ε ~ 𝒩(0, I), x_t = √ᾱ_t x_0
 gradient of the objective: ‖ε − ε_θ(x_t, t)‖² (mean over elements), the bound, or both. Then clip by
 global norm, Adam, EMA. Where t is drawn by importance, losses are weighted by 1/(T p_t).
 
-What is drawn for an image depends on (seed, step, place in the batch) alone, and gradients are
-added in the order of the shards, so that the result does not depend on the number of workers.
+Gradients (see ``shard``) are added in the order of the shards, so that the result does not depend
+on the number of workers.
 """
 
 from __future__ import annotations
