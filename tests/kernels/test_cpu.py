@@ -1,9 +1,10 @@
-"""What is special to the cpu table: Winograd and the choice of the way, malloc."""
+"""What is special to the cpu table: Winograd along two axes and one, malloc."""
 
 import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyddpm.kernels.cpu.conv2d import PreparedWeight, conv2d, conv2d_backward
+from tinyddpm.kernels.cpu.im2col import reversed_taps
 from tinyddpm.kernels.cpu.winograd import (
     doubled,
     plain,
@@ -20,13 +22,40 @@ from tinyddpm.kernels.cpu.winograd import (
     winograd,
     winograd_backward,
 )
+from tinyddpm.kernels.cpu.winograd_1d import (
+    Layout,
+    layout_of,
+    transform_weight_1d,
+    winograd_1d,
+    winograd_1d_backward,
+)
 from tinyddpm.ops.conv2d import conv2d as exact_conv2d
 from tinyddpm.ops.conv2d import conv2d_backward as exact_conv2d_backward
 from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
+EXACT = exact_conv2d, exact_conv2d_backward
+DOUBLED = upsample_conv2d, upsample_conv2d_backward
+
+
+def by_tiles(way, x, weight, bias, dy):
+    """y, dx, dweight and dbias by Winograd along both axes."""
+    tiling = way(x.dtype)
+    v, u = transform_image(x, tiling), transform_weight(weight, tiling)
+    y = winograd(v, u, bias, x.shape, tiling)
+    return y, *winograd_backward(dy, v, u, x.shape, tiling)
+
+
+def by_lines(x, weight, bias, dy):
+    """The same along one."""
+    y = winograd_1d(x, transform_weight_1d(weight), bias)
+    u_reversed = transform_weight_1d(reversed_taps(weight))
+    return y, *winograd_1d_backward(dy, x, u_reversed)
+
+
 WAYS = {
-    plain: (exact_conv2d, exact_conv2d_backward),
-    doubled: (upsample_conv2d, upsample_conv2d_backward),
+    "both axes": (partial(by_tiles, plain), EXACT),
+    "both axes, doubled": (partial(by_tiles, doubled), DOUBLED),
+    "one axis": (by_lines, EXACT),
 }
 
 
@@ -36,15 +65,12 @@ def random(seed, *shape):
 
 def errors(way, x, weight, bias, dtype):
     """Of y, dx, dweight and dbias by Winograd in ``dtype``, relative to their largest values."""
-    tiling = way(np.dtype(dtype))
+    compute, (forward, backward) = WAYS[way]
     x, weight, bias = (a.astype(dtype) for a in (x, weight, bias))
-    forward, backward = WAYS[way]
     y_exact, saved = forward(*(a.astype(np.float64) for a in (x, weight, bias)))
     dy = random(4, *y_exact.shape).astype(dtype)
     expected = [y_exact, *backward(dy.astype(np.float64), saved)]
-    v, u = transform_image(x, tiling), transform_weight(weight, tiling)
-    y = winograd(v, u, bias, x.shape, tiling)
-    results = [y, *winograd_backward(dy, v, u, x.shape, tiling)]
+    results = compute(x, weight, bias, dy)
     return [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(results, expected, strict=True)]
 
 
@@ -70,6 +96,29 @@ def test_winograd_in_float32_keeps_its_error_bound(way, sign):
     assert max(errors(way, x, weight, bias, np.float32)) < 2e-5
 
 
+@pytest.mark.parametrize("sign", [np.positive, np.abs], ids=["random", "all positive"])
+def test_winograd_along_one_axis_in_float32_keeps_its_error_bound(sign):
+    x = sign(random(0, 4, 28, 28, 32))
+    weight, bias = sign(random(2, 3, 3, 32, 32)) / 17, random(3, 32)
+    assert max(errors("one axis", x, weight, bias, np.float32)) < 4e-6
+
+
+def test_large_products_along_one_axis_are_cut_into_blocks():
+    x, weight, bias = random(0, 3, 30, 41, 48), random(1, 3, 3, 48, 64), random(2, 64)
+    assert layout_of(x, 64).blocks > 2
+    assert max(errors("one axis", x, weight, bias, np.float64)) < 1e-12
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_lines_are_cut_into_thirds_of_neighbours(blocks):
+    layout = Layout(images=1, tiles=1, width=5, blocks=blocks, third=4)
+    lines = layout.empty(2, np.dtype(np.float64))
+    lines[...] = np.arange(lines.shape[1])[:, None]
+    own, between = layout.pixels(lines)[0, ..., 0], layout.neighbours(lines)[0, ..., ::2]
+    np.testing.assert_array_equal(np.sort(own, axis=None), np.arange(1, 12 * blocks + 1))
+    np.testing.assert_array_equal(between, own[..., None] + [-1, 0, 1])
+
+
 def test_winograd_matrices_turn_products_into_correlation():
     at, bt, g, _ = plain(np.dtype(np.float64))
     product = np.einsum("ik, ka, kj -> iaj", at, g, bt)  # y[i] = Σ product w[a] d[j]
@@ -77,9 +126,10 @@ def test_winograd_matrices_turn_products_into_correlation():
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-15)
 
 
-def test_threads_share_a_weight():
-    x, bias = random(0, 4, 16, 16, 32).astype(np.float32), np.zeros(32, np.float32)
-    weight = random(1, 3, 3, 32, 32).astype(np.float32)
+@pytest.mark.parametrize("channels", [32, 48], ids=["one axis", "both axes"])
+def test_threads_share_a_weight(channels):
+    x, bias = random(0, 4, 16, 16, channels).astype(np.float32), np.zeros(channels, np.float32)
+    weight = random(1, 3, 3, channels, channels).astype(np.float32)
 
     def step(prepared):
         y, saved = conv2d(x, prepared, bias)

@@ -12,7 +12,7 @@ import pytest
 
 from tinyddpm.data.glyphs import glyphs
 from tinyddpm.kernels.cpu import cpu
-from tinyddpm.kernels.cpu.conv2d import WinogradSaved, conv2d
+from tinyddpm.kernels.cpu.conv2d import Winograd1dSaved, WinogradSaved, conv2d
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers
@@ -25,7 +25,7 @@ from tinyddpm.training.step import Trainer
 CONFIG = RunConfig(
     data="glyphs",
     preset="tiny",
-    network=UNetConfig(image_size=16, channels=(16, 32), attention_at=(8,), groups=8, dropout=0.1),
+    network=UNetConfig(image_size=16, channels=(16, 64), attention_at=(8,), groups=8, dropout=0.1),
     diffusion=DiffusionConfig(T=20),
     batch=28,  # five shards, the last one smaller
     shard=6,
@@ -111,8 +111,12 @@ def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
 
 
 def test_the_network_is_large_enough_for_every_way_of_convolving():
-    x, weight = np.ones((6, 16, 16, 16)), cpu.prepare_conv2d(np.ones((3, 3, 16, 16)))
-    assert isinstance(conv2d(x, weight, np.ones(16))[1], WinogradSaved)
+    ways = []
+    for side, channels in zip(CONFIG.network.sizes, CONFIG.network.channels, strict=True):
+        weight = cpu.prepare_conv2d(np.ones((3, 3, channels, channels)))
+        x = np.ones((CONFIG.shard, side, side, channels))
+        ways.append(type(conv2d(x, weight, np.ones(channels))[1]))
+    assert ways == [Winograd1dSaved, WinogradSaved]
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])

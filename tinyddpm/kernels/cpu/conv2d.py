@@ -1,9 +1,10 @@
 """Which way a convolution is computed: twin of ``ops.conv2d`` and ``ops.upsample_conv2d``.
 
-Winograd takes C_in C_out · 36/16 multiplications per pixel, the definition C_in C_out · 9, and its
-transforms take time in proportion to C_in + C_out. So it wins where the channels' harmonic mean is
-large, unless so few tiles share the 36 products that these do little but read weights. The bounds
-were measured on the shapes of the presets; near them both ways take the same time.
+Winograd takes C_in C_out · 36/16 multiplications per pixel, along one axis alone C_in C_out · 18/4,
+the definition C_in C_out · 9. Transforms take time in proportion to C_in + C_out, and most along
+both axes. So what counts is the channels' harmonic mean, and that not so few tiles share the 36
+products that these do little but read weights. The bounds were measured on the shapes of the
+presets; near them two ways take the same time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from tinyddpm.kernels.cpu.winograd import (
     winograd,
     winograd_backward,
 )
+from tinyddpm.kernels.cpu.winograd_1d import (
+    transform_weight_1d,
+    winograd_1d,
+    winograd_1d_backward,
+)
 from tinyddpm.ops.upsample import upsample, upsample_backward
 
 
@@ -48,6 +54,16 @@ class PreparedWeight:
         return transform_weight(self.weight, doubled(self.weight.dtype))
 
     @cached_property
+    def transformed_1d(self) -> Array:
+        """For Winograd along one axis: (6, 3·C_in, C_out)."""
+        return transform_weight_1d(self.weight)
+
+    @cached_property
+    def reversed_transformed_1d(self) -> Array:
+        """For the transpose of that: (6, 3·C_out, C_in)."""
+        return transform_weight_1d(self.reversed)
+
+    @cached_property
     def reversed(self) -> Array:
         """For the transpose: (kh, kw, C_out, C_in)."""
         return reversed_taps(self.weight)
@@ -62,6 +78,13 @@ class WinogradSaved(NamedTuple):
     tiling: Tiling
 
 
+class Winograd1dSaved(NamedTuple):
+    """The input itself."""
+
+    x: Array  # (N, H, W, C_in)
+    weight: PreparedWeight
+
+
 class Im2colSaved(NamedTuple):
     """The input itself; it is unfolded again."""
 
@@ -71,17 +94,19 @@ class Im2colSaved(NamedTuple):
     pad: tuple[int, int]
 
 
-Conv2dSaved = WinogradSaved | Im2colSaved
+Conv2dSaved = WinogradSaved | Winograd1dSaved | Im2colSaved
 
 
 def conv2d(
     x: Array, weight: PreparedWeight, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
 ) -> tuple[Array, Conv2dSaved]:
     """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
-    tiling = plain(x.dtype)
-    fits = (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1))
-    if fits and _winograd_pays(x, weight, tiling):
-        return _winograd(x, weight.transformed, bias, tiling)
+    if (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1)):
+        if _mean_channels(weight) <= 40:
+            return winograd_1d(x, weight.transformed_1d, bias), Winograd1dSaved(x, weight)
+        tiling = plain(x.dtype)
+        if _winograd_pays(x, weight, tiling):
+            return _winograd(x, weight.transformed, bias, tiling)
     return im2col(x, weight.weight, bias, stride, pad), Im2colSaved(x, weight, stride, pad)
 
 
@@ -89,6 +114,8 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
     if isinstance(saved, WinogradSaved):
         return winograd_backward(dy, *saved)
+    if isinstance(saved, Winograd1dSaved):
+        return winograd_1d_backward(dy, saved.x, saved.weight.reversed_transformed_1d)
     x, weight, stride, pad = saved
     _, _, c_in, c_out = weight.weight.shape
     same_size = dy.shape[1:3] == x.shape[1:3]
@@ -121,9 +148,14 @@ def _winograd(x: Array, u: Array, bias: Array, tiling: Tiling) -> tuple[Array, W
 
 
 def _winograd_pays(x: Array, weight: PreparedWeight, tiling: Tiling) -> bool:
-    n, height, width, c_in = x.shape
-    c_out = weight.weight.shape[3]
+    n, height, width, _ = x.shape
     tiles = n * tiling.tiles(height) * tiling.tiles(width)
-    channels = 2 * c_in * c_out / (c_in + c_out)  # products per value that is transformed
-    pays: bool = channels >= 10 and tiles * channels > 1400
-    return pays
+    channels = _mean_channels(weight)
+    return channels >= 10 and tiles * channels > 1400
+
+
+def _mean_channels(weight: PreparedWeight) -> float:
+    """The harmonic mean of C_in and C_out: products per value that is transformed."""
+    _, _, c_in, c_out = weight.weight.shape
+    mean: float = 2 * c_in * c_out / (c_in + c_out)
+    return mean

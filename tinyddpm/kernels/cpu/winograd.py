@@ -40,7 +40,7 @@ from tinyddpm.kernels.cpu.sums import row_sums
 
 # Columns of a product with a 6×6 matrix for which OpenBLAS, on AVX-512, has kernels that do without
 # packing: a column takes them half the time.
-_SMALL_COLUMNS = 10**6 // 36
+SMALL_PRODUCT = 10**6
 
 
 class Tiling(NamedTuple):
@@ -170,7 +170,7 @@ def _blocks(shape: tuple[int, ...]) -> tuple[int, int]:
     """
     columns = math.prod(shape)
     divisors = (n for n in range(1, shape[0] + 1) if shape[0] % n == 0)
-    count = next((n for n in divisors if columns <= n * _SMALL_COLUMNS), 1)
+    count = next((n for n in divisors if columns <= n * SMALL_PRODUCT // 36), 1)
     return count, columns // count
 
 
