@@ -11,6 +11,7 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.gradcheck.complex_step import Backward, Case, Forward
 from tinyddpm.ops.attention import QkvOrder, attention, attention_backward
+from tinyddpm.ops.channel_shift import channel_shift, channel_shift_backward
 from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.cross_entropy import cross_entropy, cross_entropy_backward
@@ -68,6 +69,9 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
     yield Case("group_norm", norm, group_norm_backward, inputs)
     yield _single("silu", silu, silu_backward, draw((3, 4)))
     yield Case("group_norm_silu", norm_silu, group_norm_silu_backward, inputs)
+    yield Case(
+        "channel_shift", channel_shift, channel_shift_backward, (draw((2, 4, 3, 5)), draw((2, 5)))
+    )
     inputs = draw((2, 4, 3, 5)), draw((2, 5)), draw((2, 5))
     yield Case("scale_shift", scale_shift, scale_shift_backward, inputs)
     keep = draw((2, 4, 3, 5)) > -0.5

@@ -16,9 +16,10 @@ from tinyddpm.ops.scale_shift import ScaleShiftSaved, scale_shift, scale_shift_b
 
 
 class AddTimeSaved(NamedTuple):
-    """What the projection and the norm keep."""
+    """What the projection, the sum and the norm keep."""
 
     project: Any
+    shift: Any
     norm: Any
 
 
@@ -28,6 +29,7 @@ class AddTime:
 
     def __init__(self, build: Builder, name: str, channels: int, config: UNetConfig) -> None:
         groups, norm_eps = config.groups, config.norm_eps
+        self.kernels = build.kernels
         self.project = Linear(build, f"{name}.time", 4 * config.channels[0], channels)
         self.norm = GroupNorm(
             build, f"{name}.norm2", channels, groups=groups, norm_eps=norm_eps, silu=True
@@ -36,13 +38,15 @@ class AddTime:
     def forward(self, h: Array, emb: Array) -> tuple[Array, AddTimeSaved]:
         """Map ``h`` (N, H, W, C) and ``emb`` (N, E) to (N, H, W, C)."""
         e, project = self.project.forward(emb)
-        y, norm = self.norm.forward(h + e[:, None, None])
-        return y, AddTimeSaved(project, norm)
+        h, shift = self.kernels.channel_shift(h, e)
+        y, norm = self.norm.forward(h)
+        return y, AddTimeSaved(project, shift, norm)
 
     def backward(self, dy: Array, saved: AddTimeSaved) -> tuple[Array, Array]:
         """Return ``(dh, demb)``."""
         dh = self.norm.backward(dy, saved.norm)
-        return dh, self.project.backward(dh.sum(axis=(1, 2)), saved.project)
+        dh, de = self.kernels.channel_shift_backward(dh, saved.shift)
+        return dh, self.project.backward(de, saved.project)
 
 
 class ScaleShiftTimeSaved(NamedTuple):
