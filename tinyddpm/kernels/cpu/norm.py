@@ -1,21 +1,19 @@
 """Group normalisation, alone and followed by SiLU, in few passes over memory: twins of
 ``ops.group_norm`` and ``ops.group_norm_silu``.
 
-Moments, shifted by a pivot so that nothing is lost where the mean is far from zero:
+Moments of z = x; or of z = x − mean x where the mean is so far from zero that the difference of
+squares would lose digits:
 
-    pivot   = mean of one row of pixels, per image and group
-    offset  = mean (x − pivot)      var = mean (x − pivot)² − offset²      mean = pivot + offset
-
-The row is 1/H of the data, so offset² ≤ (H − 1) var: the difference loses at most a factor H.
+    mean = mean z        var = mean z² − mean²        (mean² ≤ 16 var)
 
 SiLU by one tanh, with h = 2a; of f = 2 sigmoid(h), which is kept, and y its derivative is made:
 
     f = 1 + tanh a                  y = silu(h) = a f               2 silu′(h) = f + y (2 − f)
 
-GroupNorm backward, with xc = x − mean and means over one (n, g):
+GroupNorm backward, with zc = z − mean and means over one (n, g):
 
-    dbias   = Σ dh      dweight = Σ r dh xc
-    dx      = r weight dh − xc r³ mean(weight dh xc) − r mean(weight dh)
+    dbias   = Σ dh      dweight = Σ r dh zc = r (Σ dh z − mean Σ dh)
+    dx      = r weight dh − zc r³ mean(weight dh zc) − r mean(weight dh)
 
 Sums over pixels run through BLAS. A number per channel is repeated along a row of pixels before it
 meets an image, so that NumPy's inner loops are W·C long and not C.
@@ -28,14 +26,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cpu.sums import pixel_sums, row_sums
+from tinyddpm.kernels.cpu.sums import pixel_sums
+
+_FAR = 16.0  # mean² above that many var
 
 
 class GroupNormSaved(NamedTuple):
-    """The input itself and 2 N·G numbers."""
+    """The input itself, or z where that is not x, and 2 N·G numbers."""
 
-    x: Array  # (N, H, W, C)
-    mean: Array  # (N, G, 1)
+    z: Array  # (N, H, W, C)
+    mean: Array  # (N, G, 1), of z
     r: Array  # (N, G, 1)
     weight: Array  # (1, G, C/G)
 
@@ -62,8 +62,7 @@ def group_norm(
 
 def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
-    xc = saved.x - _along_row(saved.mean, saved.x)
-    return _backward(dy, xc, np.empty_like(xc), saved, factor=1.0)
+    return _backward(dy, saved, factor=1.0)
 
 
 def group_norm_silu(
@@ -84,8 +83,7 @@ def group_norm_silu_backward(dy: Array, saved: GroupNormSiluSaved) -> tuple[Arra
     dh *= y
     dh += f
     dh *= dy
-    xc = norm.x - _along_row(norm.mean, norm.x)
-    return _backward(dh, xc, np.empty_like(xc), norm, factor=0.5)
+    return _backward(dh, norm, factor=0.5)
 
 
 def _normalised(
@@ -96,35 +94,36 @@ def _normalised(
     if channels % groups:
         raise ValueError(f"groups must divide the channels: got C={channels}, groups={groups}")
     w, b = weight.reshape(1, groups, -1), bias.reshape(1, groups, -1)
-    pivot = _group_means(row_sums(x[:, height // 2]), groups, width)
-    h = x - _along_row(pivot, x)
-    offset = _group_means(pixel_sums(h), groups, height * width)
-    square = h * h
-    var = _group_means(pixel_sums(square), groups, height * width) - offset * offset
+    pixels = height * width
+    z, mean = x, _group_means(pixel_sums(x), groups, pixels)
+    square = x * x
+    var = _group_means(pixel_sums(square), groups, pixels) - mean * mean
+    if (mean * mean > _FAR * var).any():
+        z = x - _along_row(mean, x)
+        mean = _group_means(pixel_sums(z), groups, pixels)
+        np.multiply(z, z, out=square)
+        var = _group_means(pixel_sums(square), groups, pixels) - mean * mean
     r = 1 / np.sqrt(var + norm_eps)
     scale = r * w
-    h *= _along_row(factor * scale, x)
-    h += _along_row(factor * (b - offset * scale), x)
-    return h, square, GroupNormSaved(x, pivot + offset, r, w)
+    h = z * _along_row(factor * scale, x)
+    h += _along_row(factor * (b - mean * scale), x)
+    return h, square, GroupNormSaved(z, mean, r, w)
 
 
-def _backward(
-    dh: Array, xc: Array, spare: Array, saved: GroupNormSaved, *, factor: float
-) -> tuple[Array, Array, Array]:
-    """The backward of GroupNorm for the gradient factor·dh; ``xc`` and ``spare`` are written on."""
-    _, _, r, w = saved
-    (_, height, width, channels), groups = dh.shape, r.shape[1]
-    product = np.multiply(dh, xc, out=spare)
-    sum_dh, sum_dh_xc = factor * pixel_sums(dh), factor * pixel_sums(product)
-    per_group = (len(dh), groups, channels // groups)
-    dweight = (r * sum_dh_xc.reshape(per_group)).sum(axis=0).ravel()
-    mean = _group_means((w * sum_dh.reshape(per_group)), groups, height * width)
-    mean_xc = _group_means((w * sum_dh_xc.reshape(per_group)), groups, height * width)
-    dx = np.multiply(dh, _along_row(factor * r * w, dh), out=spare)
-    xc *= _along_row(r * r * r * mean_xc, dh)
-    dx -= xc
-    dx -= _along_row(r * mean, dh)
-    return dx, dweight, sum_dh.sum(axis=0)
+def _backward(dh: Array, saved: GroupNormSaved, *, factor: float) -> tuple[Array, Array, Array]:
+    """The backward of GroupNorm for the gradient factor·dh."""
+    z, mean, r, w = saved
+    (n, height, width, channels), groups = dh.shape, r.shape[1]
+    pixels, per_group = height * width, (n, groups, channels // groups)
+    product = dh * z
+    sum_dh = factor * pixel_sums(dh).reshape(per_group)
+    sum_dh_zc = factor * pixel_sums(product).reshape(per_group) - mean * sum_dh
+    mean_dh = _group_means(w * sum_dh, groups, pixels)
+    slope = r * r * r * _group_means(w * sum_dh_zc, groups, pixels)
+    dx = dh * _along_row(factor * r * w, dh)
+    dx -= np.multiply(z, _along_row(slope, dh), out=product)
+    dx -= _along_row(r * mean_dh - slope * mean, dh)
+    return dx, (r * sum_dh_zc).sum(axis=0).ravel(), sum_dh.sum(axis=0).ravel()
 
 
 def _group_means(sums: Array, groups: int, pixels: int) -> Array:
@@ -138,6 +137,6 @@ def _along_row(values: Array, x: Array) -> Array:
     """Repeat ``values`` (N or 1, G, C/G or 1) along a row of pixels: (N or 1, 1, W, C)."""
     _, _, width, channels = x.shape
     n, groups, _ = values.shape
-    row = np.empty((n, 1, width, groups, channels // groups), x.dtype)
-    row[...] = values[:, None, None]
-    return row.reshape(n, 1, width, channels)
+    per_channel = np.empty((n, groups, channels // groups), x.dtype)
+    per_channel[...] = values
+    return per_channel.reshape(n, 1, 1, channels).repeat(width, axis=2)
