@@ -117,7 +117,7 @@ def test_times_drawn_by_importance_are_learnt_as_on_the_host(tmp_path, cupy):
     run(tmp_path / "run", CPU, config=config, steps=1, resume=True)
     mixed, seen = run(tmp_path / "run", GPU, config=config, resume=True)
     assert seen == [4, 5, 6, 7]
-    assert_close(mixed, whole, 1e-6)
+    assert_close(mixed, whole, 3e-6)  # the CPU's convolutions are Winograd's
     np.testing.assert_array_equal(mixed.extra["t_counts"], whole.extra["t_counts"])
     np.testing.assert_allclose(mixed.extra["t_history"], whole.extra["t_history"], rtol=1e-5)
     metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "run")]

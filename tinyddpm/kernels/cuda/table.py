@@ -1,4 +1,6 @@
-"""The ``cuda`` table: the hot ops as kernels of our own, so that a whole step can be captured."""
+"""The ``cuda`` table: the hot ops as kernels of our own, so that a whole step can be captured; an
+addition and a sum are left to CuPy.
+"""
 
 from __future__ import annotations
 
