@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyddpm.kernels.cpu.conv2d import PreparedWeight, conv2d, conv2d_backward
+from tinyddpm.kernels.cpu.conv2d import (
+    PreparedWeight,
+    Winograd1dSaved,
+    WinogradSaved,
+    conv2d,
+    conv2d_backward,
+)
 from tinyddpm.kernels.cpu.im2col import reversed_taps
+from tinyddpm.kernels.cpu.norm import group_norm
 from tinyddpm.kernels.cpu.winograd import (
+    SMALL_PRODUCT,
     doubled,
     plain,
     transform_image,
@@ -104,14 +112,16 @@ def test_winograd_along_one_axis_in_float32_keeps_its_error_bound(sign):
 
 
 def test_large_products_along_one_axis_are_cut_into_blocks():
-    x, weight, bias = random(0, 3, 30, 41, 48), random(1, 3, 3, 48, 64), random(2, 64)
-    assert layout_of(x, 64).blocks > 2
+    x, weight, bias = random(0, 3, 30, 41, 64), random(1, 3, 3, 64, 64), random(2, 64)
+    layout = layout_of(x, 64)
+    assert layout.blocks > 2
+    assert layout.rows * 3 * 64 * 64 <= SMALL_PRODUCT
     assert max(errors("one axis", x, weight, bias, np.float64)) < 1e-12
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_lines_are_cut_into_thirds_of_neighbours(blocks):
-    layout = Layout(images=1, tiles=1, width=5, blocks=blocks, third=4)
+def test_lines_are_cut_into_matrices_of_neighbours(blocks):
+    layout = Layout(images=1, tiles=1, width=5, blocks=blocks, rows=4)
     lines = layout.empty(2, np.dtype(np.float64))
     lines[...] = np.arange(lines.shape[1])[:, None]
     own, between = layout.pixels(lines)[0, ..., 0], layout.neighbours(lines)[0, ..., ::2]
@@ -126,8 +136,35 @@ def test_winograd_matrices_turn_products_into_correlation():
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("channels", [32, 48], ids=["one axis", "both axes"])
-def test_threads_share_a_weight(channels):
+@pytest.mark.parametrize("most", [10**6, 60, 12])  # multiplications: 1, 3 and 8 blocks
+def test_what_was_never_set_reaches_no_result(most, monkeypatch):
+    empty = np.empty
+
+    def poisoned(*args):
+        array = empty(*args)
+        array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr("tinyddpm.kernels.cpu.winograd_1d.SMALL_PRODUCT", most)
+    x, weight, bias = random(0, 2, 6, 5, 2), random(1, 3, 3, 2, 3), random(2, 3)
+    dy = random(3, 2, 6, 5, 3)
+    expected = by_lines(x, weight, bias, dy)
+    monkeypatch.setattr(np, "empty", poisoned)
+    for result, clean in zip(by_lines(x, weight, bias, dy), expected, strict=True):
+        np.testing.assert_allclose(result, clean, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("mean", "centred"), [(3.8, False), (100, True)])
+def test_a_norm_centres_its_input_only_where_the_mean_is_far(mean, centred):
+    x = (mean + random(0, 2, 28, 28, 16)).astype(np.float32)
+    _, saved = group_norm(x, np.ones(16, np.float32), np.zeros(16, np.float32), groups=8)
+    assert (saved.z is not x) == centred
+
+
+@pytest.mark.parametrize(
+    ("channels", "way"), [(32, Winograd1dSaved), (48, WinogradSaved)], ids=["one axis", "both axes"]
+)
+def test_threads_share_a_weight(channels, way):
     x, bias = random(0, 4, 16, 16, channels).astype(np.float32), np.zeros(channels, np.float32)
     weight = random(1, 3, 3, channels, channels).astype(np.float32)
 
@@ -135,6 +172,7 @@ def test_threads_share_a_weight(channels):
         y, saved = conv2d(x, prepared, bias)
         return y, *conv2d_backward(y, saved)
 
+    assert isinstance(conv2d(x, PreparedWeight(weight), bias)[1], way)
     expected = step(PreparedWeight(weight))
     shared = PreparedWeight(weight)
     with ThreadPoolExecutor(4) as pool:

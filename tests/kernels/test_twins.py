@@ -46,8 +46,8 @@ def convolutions(draw):
     )
     sides = st.integers(2, 17)
     height, width = draw(sides), draw(sides)
-    many = draw(st.booleans())  # channels enough for Winograd, or any number
-    channels = st.integers(24, 64) if many else st.integers(1, 9)
+    many = draw(st.booleans())  # the cpu table goes along both axes, or else along one
+    channels = st.integers(32, 64) if many else st.integers(1, 9)
     n = 4 if many else draw(st.integers(1, 3))
     c_in, c_out = draw(channels), draw(channels)
     shapes = [(n, height, width, c_in), (size, size, c_in, c_out), (c_out,)]
@@ -157,7 +157,7 @@ def test_entry_is_the_reference(table, device, entry, dtype, data):
 
 
 @pytest.mark.parametrize(("table", "device"), TABLES)
-@pytest.mark.parametrize("mean", [100, 3.9])  # where var is 1, the cpu table centres from 4 on
+@pytest.mark.parametrize("mean", [100, 3.8])  # the cpu table centres where mean² > 16 var
 @pytest.mark.parametrize("entry", ["group_norm", "group_norm_silu"])
 def test_norms_survive_a_mean_far_from_zero(table, device, entry, mean):
     x = mean + drawn((2, 28, 28, 16), 0, np.float64)

@@ -15,5 +15,5 @@ def channel_shift(x: Array, shift: Array) -> tuple[Array, None]:
 
 
 def channel_shift_backward(dy: Array, _: None) -> tuple[Array, Array]:
-    """Return ``(dx, dshift)`` for ``dy`` (N, H, W, C)."""
+    """Return ``(dx, dshift)`` for ``dy`` (N, H, W, C); dx is dy itself."""
     return dy, pixel_sums(dy)

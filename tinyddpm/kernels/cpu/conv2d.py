@@ -1,10 +1,10 @@
 """Which way a convolution is computed: twin of ``ops.conv2d`` and ``ops.upsample_conv2d``.
 
-Winograd takes C_in C_out · 36/16 multiplications per pixel, along one axis alone C_in C_out · 18/4,
-the definition C_in C_out · 9. Transforms take time in proportion to C_in + C_out, and most along
-both axes. So what counts is the channels' harmonic mean, and that not so few tiles share the 36
-products that these do little but read weights. The bounds were measured on the shapes of the
-presets; near them two ways take the same time.
+A pixel takes 9 C_in C_out multiplications by the definition, 18/4 C_in C_out by Winograd along one
+axis, 36/16 along both. The transforms take time in proportion to C_in + C_out, more for both axes.
+So few channels are convolved along one axis and many along both, unless so few tiles share the 36
+products that these do little but read weights: then by the definition. The bounds were measured on
+the shapes of the presets; near them two ways take the same time.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class PreparedWeight:
 
     @cached_property
     def transformed(self) -> Array:
-        """For Winograd: (36, C_in, C_out)."""
+        """For Winograd along both axes: (36, C_in, C_out)."""
         return transform_weight(self.weight, plain(self.weight.dtype))
 
     @cached_property
     def transformed_for_doubled(self) -> Array:
-        """For Winograd on a doubled image: (25, C_in, C_out)."""
+        """For the same on a doubled image: (25, C_in, C_out)."""
         return transform_weight(self.weight, doubled(self.weight.dtype))
 
     @cached_property
@@ -79,7 +79,7 @@ class WinogradSaved(NamedTuple):
 
 
 class Winograd1dSaved(NamedTuple):
-    """The input itself."""
+    """The input itself; the backward has another transform of it."""
 
     x: Array  # (N, H, W, C_in)
     weight: PreparedWeight
@@ -96,13 +96,15 @@ class Im2colSaved(NamedTuple):
 
 Conv2dSaved = WinogradSaved | Winograd1dSaved | Im2colSaved
 
+_FEW_CHANNELS = 40
+
 
 def conv2d(
     x: Array, weight: PreparedWeight, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
 ) -> tuple[Array, Conv2dSaved]:
     """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
     if (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1)):
-        if _mean_channels(weight) <= 40:
+        if _mean_channels(weight) <= _FEW_CHANNELS:
             return winograd_1d(x, weight.transformed_1d, bias), Winograd1dSaved(x, weight)
         tiling = plain(x.dtype)
         if _winograd_pays(x, weight, tiling):
@@ -151,11 +153,11 @@ def _winograd_pays(x: Array, weight: PreparedWeight, tiling: Tiling) -> bool:
     n, height, width, _ = x.shape
     tiles = n * tiling.tiles(height) * tiling.tiles(width)
     channels = _mean_channels(weight)
-    return channels >= 10 and tiles * channels > 1400
+    return channels >= 10 and tiles * channels > 1400  # fewer than 10 only where x is doubled
 
 
 def _mean_channels(weight: PreparedWeight) -> float:
-    """The harmonic mean of C_in and C_out: products per value that is transformed."""
+    """The harmonic mean of C_in and C_out: twice the products per value that is transformed."""
     _, _, c_in, c_out = weight.weight.shape
     mean: float = 2 * c_in * c_out / (c_in + c_out)
     return mean

@@ -1,19 +1,23 @@
 """Group normalisation, alone and followed by SiLU, in few passes over memory: twins of
 ``ops.group_norm`` and ``ops.group_norm_silu``.
 
-Moments of z = x; or of z = x − mean x where the mean is so far from zero that the difference of
-squares would lose digits:
+Moments of z, with μ its mean over an image's group (n, g):
 
-    mean = mean z        var = mean z² − mean²        (mean² ≤ 16 var)
+    μ = mean(z)        var = mean(z²) − μ²
+
+z is x itself where μ² ≤ 16 var in every group, so that the difference loses little more than one
+digit. If one group is farther from zero, all of x is centred first: z = x − mean(x), whose μ is but
+rounding.
 
 SiLU by one tanh, with h = 2a; of f = 2 sigmoid(h), which is kept, and y its derivative is made:
 
     f = 1 + tanh a                  y = silu(h) = a f               2 silu′(h) = f + y (2 − f)
 
-GroupNorm backward, with zc = z − mean and means over one (n, g):
+GroupNorm backward, with zc = z − μ and means over one (n, g):
 
-    dbias   = Σ dh      dweight = Σ r dh zc = r (Σ dh z − mean Σ dh)
-    dx      = r weight dh − zc r³ mean(weight dh zc) − r mean(weight dh)
+    dbias   = Σ dh      dweight = r Σ dh zc,      Σ dh zc = Σ dh z − μ Σ dh
+    dx      = r weight dh − s zc − r mean(weight dh),      s = r³ mean(weight dh zc)
+            = r weight dh − s z − (r mean(weight dh) − s μ)
 
 Sums over pixels run through BLAS. A number per channel is repeated along a row of pixels before it
 meets an image, so that NumPy's inner loops are W·C long and not C.
@@ -28,7 +32,7 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.sums import pixel_sums
 
-_FAR = 16.0  # mean² above that many var
+_FAR = 16.0  # μ² above that many var
 
 
 class GroupNormSaved(NamedTuple):

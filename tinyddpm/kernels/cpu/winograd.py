@@ -38,8 +38,8 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.sums import row_sums
 
-# Columns of a product with a 6×6 matrix for which OpenBLAS, on AVX-512, has kernels that do without
-# packing: a column takes them half the time.
+# Up to so many multiplications OpenBLAS, on AVX-512, has kernels for a product that do without
+# packing, by which those with 6×6 matrices take half the time.
 SMALL_PRODUCT = 10**6
 
 

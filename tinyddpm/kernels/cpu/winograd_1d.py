@@ -1,20 +1,22 @@
 """3×3 convolution, stride 1, same size, by Winograd's F(4, 3) along one axis of the image alone:
 twin of ``ops.conv2d`` for few channels.
 
-A tile is six rows of x, one every 4 rows, that give four rows of y; at every pixel of a row
+The rows of x are cut into tiles of six, which overlap by two; each gives four rows of y. Down the
+six pixels d of a column of a tile, with the matrices A, B and G of ``winograd.plain``,
 
     v = Bᵀ d        u = G w        m[j] = Σ_b v[j + b − 1] u[b]        y = Aᵀ m + bias
 
+where j is the column of the image and b that of the taps; m is a sum for each of the six alone.
 These are half the multiplications of the definition, and twice those of both axes (``winograd``),
 but nothing is moved pixel by pixel. Bᵀ and Aᵀ multiply whole rows of the image where they lie, and
-so do the products with v, whose rows make one line of pixels with a zero after each row. The three
-pixels that an output needs are neighbours there, 3 C_in numbers, and those of every third output do
-not overlap: they are the rows of a matrix.
+so do the products with v. Each of its six rows a tile goes to a line of its own, that of all tiles
+and all images with a zero after each row. The three pixels that an m needs are neighbours there,
+3 C_in numbers, and those of every third m do not overlap: they are the rows of a matrix.
 
-    a line of v        0 a b c d e f g h 0 i j k …
-    outputs 0, 3, 6 …  [0 a b][c d e][f g h] …
-    outputs 1, 4, 7 …    [a b c][d e f][g h 0] …
-    outputs 2, 5, 8 …      [b c d][e f g][h 0 i] …         the output for the zero is not used
+    a line of v       0 a b c d e f g h 0 i j k …
+    for m 0, 3, 6 …   [0 a b][c d e][f g h] …
+    for m 1, 4, 7 …     [a b c][d e f][g h 0] …
+    for m 2, 5, 8 …       [b c d][e f g][h 0 i] …            the m of a zero is not used
 
 Backward, dx is the convolution of dy with the taps in reverse. The v of dy then serves the weight
 too, with x and dy in exchanged roles as in ``im2col_same_backward``:
@@ -37,39 +39,40 @@ from tinyddpm.kernels.cpu.winograd import SMALL_PRODUCT, plain
 
 
 class Layout(NamedTuple):
-    """How six lines of pixels hold the transformed tiles of an image, and how they are cut into
-    matrices: in blocks, so that a product is a small one, of three matrices of M rows each.
+    """How six lines of pixels hold the transformed tiles of N images, and how they are cut into
+    matrices. A block is 3·M neighbouring pixels; its three matrices, of M rows each, begin at its
+    first, second and third pixel. There are as many blocks as make the products small ones.
     """
 
     images: int
     tiles: int  # in a column of the image
     width: int  # of the image
     blocks: int
-    third: int  # M
+    rows: int  # M, of a matrix
 
     def empty(self, channels: int, dtype: np.dtype[np.floating]) -> Array:
         """Lines (6, 1 + 3·M·blocks + 1, C), not yet set."""
-        return np.empty((6, 3 * self.third * self.blocks + 2, channels), dtype)
+        return np.empty((6, 3 * self.rows * self.blocks + 2, channels), dtype)
 
-    def rows(self, lines: Array) -> Array:
+    def tile_rows(self, lines: Array) -> Array:
         """The tiles' rows, each with the zero that follows: a view (N, tiles, 6, (W + 1)·C)."""
         pixels = self.images * self.tiles * (self.width + 1)
         rows = lines[:, 1 : 1 + pixels].reshape(6, self.images, self.tiles, -1)
         return rows.transpose(1, 2, 0, 3)
 
     def pixels(self, lines: Array) -> Array:
-        """Every third pixel of each block: a view (6, blocks, 3, M, C)."""
-        return self._thirds(lines, 1, 1)
+        """The pixels, by matrix: a view (6, blocks, 3, M, C)."""
+        return self._matrices(lines, 1, 1)
 
     def neighbours(self, lines: Array) -> Array:
         """The same pixels, each between its neighbours: a view (6, blocks, 3, M, 3C)."""
-        return self._thirds(lines, 0, 3)
+        return self._matrices(lines, 0, 3)
 
-    def _thirds(self, lines: Array, first: int, count: int) -> Array:
+    def _matrices(self, lines: Array, first: int, count: int) -> Array:
         line, pixel, item = lines.strides
-        shape = (6, self.blocks, 3, self.third, count * lines.shape[2])
-        strides = (line, 3 * self.third * pixel, pixel, 3 * pixel, item)
-        return np.ndarray(shape, lines.dtype, lines, first * pixel, strides)
+        shape = (6, self.blocks, 3, self.rows, count * lines.shape[2])
+        strides = (line, 3 * self.rows * pixel, pixel, 3 * pixel, item)
+        return np.ndarray(shape, lines.dtype, lines, first * pixel, strides)  # checks its bounds
 
 
 def transform_weight_1d(weight: Array) -> Array:
@@ -105,10 +108,11 @@ def winograd_1d_backward(dy: Array, x: Array, u_reversed: Array) -> tuple[Array,
 def layout_of(x: Array, c_out: int) -> Layout:
     """Return the layout for ``x`` (N, H, W, C_in) and an output of ``c_out`` channels."""
     n, height, width, c_in = x.shape
-    tiles = -(-height // 4)
-    thirds = -(-n * tiles * (width + 1) // 3)
-    blocks = -(-thirds * 3 * c_in * c_out // SMALL_PRODUCT)
-    return Layout(n, tiles, width, blocks, -(-thirds // blocks))
+    tiles = plain(x.dtype).tiles(height)
+    rows = -(-n * tiles * (width + 1) // 3)
+    most = max(1, SMALL_PRODUCT // (3 * c_in * c_out))
+    blocks = -(-rows // most)
+    return Layout(n, tiles, width, blocks, -(-rows // blocks))
 
 
 def _transformed(x: Array, layout: Layout) -> Array:
@@ -120,7 +124,7 @@ def _convolved(v: Array, u: Array, bias: Array | None, layout: Layout, height: i
     c_out = u.shape[2]
     m = layout.empty(c_out, v.dtype)
     np.matmul(layout.neighbours(v), u[:, None, None], out=layout.pixels(m))
-    rows = layout.rows(m)
+    rows = layout.tile_rows(m)
     if bias is not None:  # the second column of Aᵀ is (1, 1, 1, 1)
         rows[:, :, 1] += np.tile(bias, layout.width + 1)
     y = plain(v.dtype).at @ rows[..., : layout.width * c_out]  # (N, tiles, 4, W·C_out)
@@ -143,7 +147,7 @@ def _lines(matrix: Array, x: Array, above: int, layout: Layout) -> Array:
     shape = (n, layout.tiles, size, (width + 1) * channels)
     tiles = np.ndarray(shape, x.dtype, padded, strides=(image, 4 * row, row, item))
     lines = layout.empty(channels, x.dtype)
-    rows = layout.rows(lines)
+    rows = layout.tile_rows(lines)
     np.matmul(matrix, tiles, out=rows)
     lines[:, 0] = 0
     lines[:, 1 + rows.size // (6 * channels) :] = 0
