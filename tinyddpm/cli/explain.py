@@ -78,7 +78,9 @@ def _list(*, as_json: bool, check: bool) -> None:
             click.echo(_line(concept, outcome))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
-    elif check:
+    elif not check:
+        click.echo("\na concept with its equation, code and check: tinyddpm explain NAME")
+    else:
         click.echo(f"{failed} of {len(CONCEPTS)} failed" if failed else f"all {len(CONCEPTS)} hold")
     if failed:
         sys.exit(1)
