@@ -46,9 +46,10 @@ def convolutions(draw):
     )
     sides = st.integers(2, 17)
     height, width = draw(sides), draw(sides)
-    many = draw(st.booleans())  # the cpu table goes along both axes, or else along one
-    channels = st.integers(32, 64) if many else st.integers(1, 9)
-    n = 4 if many else draw(st.integers(1, 3))
+    # The cpu table goes along one axis up to 40, and beyond along both if there are tiles enough.
+    least, most = draw(st.sampled_from([(1, 9), (10, 40), (41, 64)]))
+    channels = st.integers(least, most)
+    n = draw(st.integers(1, 3)) if most < 41 else 4
     c_in, c_out = draw(channels), draw(channels)
     shapes = [(n, height, width, c_in), (size, size, c_in, c_out), (c_out,)]
     return Case(shapes, {"stride": stride, "pad": pad})

@@ -96,7 +96,7 @@ class Im2colSaved(NamedTuple):
 
 Conv2dSaved = WinogradSaved | Winograd1dSaved | Im2colSaved
 
-_FEW_CHANNELS = 40
+_FEW_CHANNELS = 40  # harmonic mean up to which one axis is faster
 
 
 def conv2d(
