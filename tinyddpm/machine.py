@@ -59,12 +59,15 @@ def free_memory() -> int | None:
 def _kibibytes(path: Path, key: str) -> int | None:
     """The value of ``key`` in one of Linux's tables, in bytes; None where there is none."""
     words = _words(path)
-    return int(words[words.index(key) + 1]) * 1024 if key in words else None
+    found = key.encode()
+    return int(words[words.index(found) + 1]) * 1024 if found in words else None
 
 
-def _words(path: Path) -> list[str]:
-    """What one of Linux's tables says; nothing where it is not there."""
+def _words(path: Path) -> list[bytes]:
+    """What one of Linux's tables says; nothing where it is not there. A walk that is open when the
+    interpreter ends asks for this when there are no decoders any more.
+    """
     try:
-        return path.read_text("ascii", errors="replace").split()
+        return path.read_bytes().split()
     except OSError:
         return []
