@@ -8,6 +8,7 @@ import pytest
 from networks import images, narrow, random_network
 
 from tinyddpm.errors import UsageError
+from tinyddpm.kernels.cpu import cpu
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
@@ -182,6 +183,24 @@ def test_a_replica_shares_values_and_owns_gradients():
     after, _ = replica.forward(x, T)
     np.testing.assert_array_equal(after, network.forward(x, T)[0])
     assert (after != y).any()
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=["reference", "cpu"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_for_predictions_alone_makes_the_same_and_keeps_next_to_nothing(name, kernels):
+    config = narrow(name)
+    network = random_network(config, kernels=kernels)
+    alone = network.forward_only()
+    assert alone.parameters.value is network.parameters.value
+    x = images(config, 2)
+    y, saved = network.forward(x, T)
+    predicted, kept = alone.forward(x, T)
+    np.testing.assert_array_equal(predicted, y)
+    modulations = {"add": 0, "scale-shift": 1}[config.conditioning]  # they are not in the table
+    blocks = 2 + len(config.channels) * (2 * config.blocks + 1)
+    large = [array for array in arrays(kept) if array.ndim == 4]
+    assert len(large) == modulations * blocks
+    assert len([array for array in arrays(saved) if array.ndim == 4]) > 5 * blocks
 
 
 class Preparing:

@@ -1,6 +1,8 @@
 """A checkpoint turned into a model, or refused."""
 
 import gc
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 
@@ -106,12 +108,23 @@ def test_a_model_goes_with_the_last_that_knows_it(trained):
     model = tinyddpm.load(trained[0])
     gc.disable()
     try:
-        model.sample(20, steps=2, threads=2)
-        network = weakref.ref(model.network)
-        del model
-        assert network() is None
+        with model.denoiser(2) as denoiser:
+            denoiser(np.zeros((20, *model.image_shape), np.float32), np.ones(20, np.int64))
+        networks = [weakref.ref(model.network), weakref.ref(denoiser.network)]
+        del model, denoiser
+        assert [network() for network in networks] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_walk_left_open_when_the_program_ends_is_ended_in_silence(trained):
+    program = f"""
+import tinyddpm
+walk = tinyddpm.load({str(trained[0])!r}).walk(20, threads=2)
+print(next(walk).t)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (run.stdout, run.stderr) == (b"20\n", b"")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import gc
 import sys
 import time
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.parallel.processes import Processes
 from tinyddpm.training.config import DiffusionConfig, RunConfig
 from tinyddpm.training.kernel_choice import suits_processes
+from tinyddpm.training.model import TrainedModel
 from tinyddpm.training.shard import ShardWork
 from tinyddpm.training.step import Trainer
 
@@ -108,6 +110,33 @@ def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
     assert not suits_processes(large)
     with Workers(2) as workers:
         assert isinstance(Trainer(CONFIG, DATASET, workers, cpu)._crew, Processes)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
+def test_sampling_is_done_by_processes_that_begin_with_prepared_weights():
+    """Each would transform them for itself otherwise, into memory of its own."""
+    model = TrainedModel(CONFIG, UNet(CONFIG.network).parameters.value, step=0)
+    shape = (CONFIG.shard, *model.image_shape)
+    with model.denoiser(2) as denoiser:
+        assert isinstance(denoiser._crew, Processes)
+        weights = [p.prepared for p in denoiser.network.parameters if len(p.shape) == 4]
+        forms = [set(vars(weight)) for weight in weights]
+        assert {"weight", "transformed"} in forms
+        assert {"weight", "transformed_1d"} in forms
+        denoiser.network.forward(np.ones(shape, np.float32), np.ones(6, np.int64), prepare=False)
+        assert [set(vars(weight)) for weight in weights] == forms
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_workers_change_no_bit_of_a_prediction(threads):
+    network = UNet(replace(CONFIG.network, zero_init=False))
+    model = TrainedModel(replace(CONFIG, network=network.config), network.parameters.value, step=0)
+    x = np.random.default_rng(0).standard_normal((28, *model.image_shape)).astype(np.float32)
+    t = np.arange(28) % 20 + 1
+    with model.denoiser(1) as alone, model.denoiser(threads) as together:
+        expected = alone(x, t)
+        np.testing.assert_array_equal(together(x, t), expected)
+    assert expected.std() > 0.1
 
 
 def test_the_network_is_large_enough_for_every_way_of_convolving():

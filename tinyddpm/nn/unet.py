@@ -33,7 +33,7 @@ from tinyddpm.nn.levels import (
 )
 from tinyddpm.nn.masks import Masks
 from tinyddpm.nn.parameters import Parameters
-from tinyddpm.ops.kernels import Kernels, reference
+from tinyddpm.ops.kernels import Kernels, keeping_nothing, reference
 
 
 class UNetSaved(NamedTuple):
@@ -105,6 +105,13 @@ class UNet:
     def replica(self) -> UNet:
         """Return a network with the same values, in the same memory, and its own gradients."""
         return UNet(self.config, kernels=self.kernels, values=self.parameters.value)
+
+    def forward_only(self) -> UNet:
+        """Return a network with the same values, in the same memory, for predictions alone: next to
+        nothing is kept for a backward, and there can be none.
+        """
+        kernels = keeping_nothing(self.kernels)
+        return UNet(self.config, kernels=kernels, values=self.parameters.value)
 
     def forward(
         self,

@@ -13,7 +13,7 @@ the place of the weight.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tinyddpm.arrays import Array
@@ -76,3 +76,22 @@ reference = Kernels(
     attention=attention,
     attention_backward=attention_backward,
 )
+
+
+def keeping_nothing(kernels: Kernels) -> Kernels:
+    """Return the table with forwards that give None for ``saved``; its backwards are of no use.
+
+    What an entry would keep is freed when it returns, so that the next one writes to memory that is
+    still in the processor's cache.
+    """
+    names = {field.name for field in fields(kernels)}
+    forwards = (name for name in names if f"{name}_backward" in names)
+    alone = {name: _output_alone(getattr(kernels, name)) for name in forwards}
+    return replace(kernels, name=f"{kernels.name}, forward only", **alone)
+
+
+def _output_alone(forward: Forward) -> Forward:
+    def output_alone(*args: Any, **options: Any) -> tuple[Array, None]:
+        return forward(*args, **options)[0], None
+
+    return output_alone

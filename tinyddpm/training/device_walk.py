@@ -90,9 +90,8 @@ class _Model:
     """The network at x_t, with the labels of a part of the n images, which lie on the device."""
 
     def __init__(self, network: UNet, runtime: Runtime, n: int, guidance: float) -> None:
-        self._network, self._runtime, self._guidance = network, runtime, guidance
-        network.parameters.prepare()
-        self._weights = [p.prepared for p in network.parameters]  # a recorded step reads them
+        self._network, self._runtime, self._guidance = network.forward_only(), runtime, guidance
+        self._weights = [p.prepared for p in self._network.parameters]  # a recorded step reads them
         self._labels: Array | None = None
         self._nobody = np.full(n, network.config.classes, np.int32)  # the null label
         if network.config.classes:

@@ -24,10 +24,11 @@ def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
 
 
 def suits_processes(network: UNet) -> bool:
-    """Whether processes should work on shards for ``network``, and not threads.
+    """Whether processes should train ``network``, and not threads.
 
-    They do not share the interpreter's lock, and each transforms the weights of convolutions for
-    itself: a small network gains by it, a large one has less memory left.
+    They do not share the interpreter's lock, and after each step all transform the weights of
+    convolutions anew, each for itself: a small network gains by it, a large one has less memory
+    left. For predictions weights are transformed once, and any network is worked on by processes.
     """
     return network.parameters.count <= _SMALL
 

@@ -20,6 +20,7 @@ from tinyddpm.diffusion.lookup import check_choice, check_whole
 from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
+from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
@@ -27,7 +28,7 @@ from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_walk import AT_ONCE, DeviceWalks
-from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for, suits_processes
+from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
@@ -44,14 +45,15 @@ class Denoiser:
     """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
 
     The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
-    One thread at a time may call it.
+    The values of ``network`` must stay as they are. One thread at a time may call it.
     """
 
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
-        self.network, self.workers, self.shard = network, workers, shard
-        network.parameters.prepare()
-        work = partial(_outputs, network, shard)
-        self._crew = workers.crew(work, apart=suits_processes(network))
+        self.network, self.workers, self.shard = network.forward_only(), workers, shard
+        work = partial(_outputs, self.network, shard)
+        if workers.threads > 1:
+            work(_nothing(network.config, shard))  # the weights are prepared, for all processes
+        self._crew = workers.crew(work, apart=True)
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
@@ -76,6 +78,12 @@ def _outputs(network: UNet, shard: int, asked: _Asked) -> Array:
     ]
     whole: Array = xp_of(asked[0]).concatenate(outputs)
     return whole
+
+
+def _nothing(config: UNetConfig, n: int) -> _Asked:
+    """What asks for the outputs of ``n`` images of zeros."""
+    size, channels = config.image_size, config.in_channels
+    return np.zeros((n, size, size, channels), np.float32), np.ones(n, np.int64), None
 
 
 def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:
