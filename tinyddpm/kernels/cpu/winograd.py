@@ -12,7 +12,8 @@ and backward, each line being linear, the transpose of these, upwards:
     dw = Gᵀ du G       dx += dd, where the tiles lie
 
 The entries of v come first, (6, 6, N, tile rows, tile columns, C), so that Bᵀ · B is two products
-of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out). Images whose
+of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out). Of d only its
+columns are gathered: Bᵀ multiplies the rows of such a gathered image where they lie. Images whose
 sides are no multiples of 4 are filled up with zeros and cropped.
 
 Of an image that was doubled, a tile's six pixels along an axis are a b b c c d, so that Bᵀ acts on
@@ -95,12 +96,14 @@ def transform_image(x: Array, tiling: Tiling) -> Array:
     """Return v = Bᵀ d B (P·P, tiles, C) of the tiles of ``x`` (N, H, W, C) with a border of 0."""
     n, height, width, channels = x.shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
-    cells = _filled_cells(x, tiling.step, rows + 1, columns + 1, border=1)
-    size = tiling.step + 2
-    d = np.empty((size, size, n, rows, columns, channels), x.dtype)
-    for in_tile, in_cells in _overlaps(tiling.step, rows, columns):
-        d[in_tile] = cells[in_cells]
-    return _both_axes(tiling.bt, d).reshape(-1, n * rows * columns, channels)
+    points, step, size = len(tiling.bt), tiling.step, tiling.step + 2
+    gathered = _tile_columns(x, step, rows, columns)
+    column, image, row, _, item = gathered.strides
+    shape = (size, n, rows, size, columns * channels)
+    d = np.ndarray(shape, x.dtype, gathered, strides=(column, image, step * row, row, item))
+    down = np.empty((points, size, n, rows, columns * channels), x.dtype)
+    np.matmul(tiling.bt, d, out=down.transpose(1, 2, 3, 0, 4))
+    return _second_axis(tiling.bt, down).reshape(-1, n * rows * columns, channels)
 
 
 def winograd(v: Array, u: Array, bias: Array, shape: tuple[int, ...], tiling: Tiling) -> Array:
@@ -124,7 +127,7 @@ def winograd_backward(
     n, height, width, c_in = shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
     points = len(tiling.g)
-    dy_cells = _filled_cells(dy, 4, rows, columns, border=0)
+    dy_cells = _filled_cells(dy, 4, rows, columns)
     dm = _both_axes(tiling.at.T, dy_cells).reshape(points * points, -1, dy.shape[3])
     dbias = row_sums(dm[points + 1])
     dweight = _weight_gradient(v, dm, tiling.g)
@@ -158,9 +161,16 @@ def _both_axes(matrix: Array, x: Array) -> Array:
     rows = x.reshape(before, before, *blocks).transpose(1, 2, 0, 3)
     first = np.empty((after, before, *blocks), x.dtype)
     np.matmul(matrix, rows, out=first.transpose(1, 2, 0, 3))
-    both = np.empty((after, after, *blocks), x.dtype)
-    np.matmul(matrix, first.swapaxes(1, 2), out=both.swapaxes(1, 2))
-    return both.reshape(after, after, *x.shape[2:])
+    return _second_axis(matrix, first.reshape(after, before, *x.shape[2:]))
+
+
+def _second_axis(matrix: Array, x: Array) -> Array:
+    """x matrixᵀ over the two leading axes, for every element of the others."""
+    (count, before), after = x.shape[:2], len(matrix)
+    blocks = _blocks(x.shape[2:])
+    result = np.empty((count, after, *blocks), x.dtype)
+    np.matmul(matrix, x.reshape(count, before, *blocks).swapaxes(1, 2), out=result.swapaxes(1, 2))
+    return result.reshape(count, after, *x.shape[2:])
 
 
 @cache
@@ -188,17 +198,28 @@ def _image(cells: Array) -> Array:
     return cells.transpose(2, 3, 0, 4, 1, 5).reshape(n, size * rows, size * columns, channels)
 
 
-def _filled_cells(x: Array, size: int, rows: int, columns: int, *, border: int) -> Array:
-    """Cells that hold ``x`` from pixel (border, border) on, and zeros elsewhere."""
+def _filled_cells(x: Array, size: int, rows: int, columns: int) -> Array:
+    """Cells that hold ``x``, and zeros below and to its right."""
     n, height, width, channels = x.shape
     cells = _cells(n, size, rows, columns, channels, x.dtype)
     image = _image(cells)
-    image[:, :border] = 0
-    image[:, :, :border] = 0
-    image[:, border + height :] = 0
-    image[:, :, border + width :] = 0
-    image[:, border : border + height, border : border + width] = x
+    image[:, height:] = 0
+    image[:, :, width:] = 0
+    image[:, :height, :width] = x
     return cells
+
+
+def _tile_columns(x: Array, step: int, rows: int, columns: int) -> Array:
+    """Column j of every tile of ``x`` with a border of 0, as an image for each j:
+    (step + 2, N, step·rows + 2, columns, C).
+    """
+    n, height, _, channels = x.shape
+    gathered = np.zeros((step + 2, n, step * rows + 2, columns, channels), x.dtype)
+    for j, image in enumerate(gathered):
+        first = 1 if j == 0 else 0  # the first tile's column 0 lies in the border
+        pixels = x[:, :, step * first + j - 1 :: step][:, :, : columns - first]
+        image[:, 1 : height + 1, first : first + pixels.shape[2]] = pixels
+    return gathered
 
 
 def _cropped(cells: Array, height: int, width: int, *, border: int) -> Array:
