@@ -269,6 +269,26 @@ def test_images_that_cannot_be_halved_are_refused(cli, monkeypatch):
     assert "16 or 20" in err
 
 
+def test_a_preset_that_cannot_be_fitted_is_refused_for_those_that_can(cli, monkeypatch):
+    twelve = data.Dataset("twelve", np.ones((4, 12, 12, 1), np.uint8))
+    monkeypatch.setitem(data.LOADERS, "twelve", lambda *_: twelve)
+    code, _, err = cli("train", "--data", "twelve", "--preset", "cifar10")
+    assert code == 2
+    assert "preset cifar10 is not for 12 pixels\ncause: it halves the images 3 times" in err
+    (remedy,) = (line for line in err.splitlines() if line.startswith("try:"))
+    assert remedy == "try: --preset glyphs, mnist, mnist-1.7m"
+    for preset in ("glyphs", "mnist", "mnist-1.7m"):
+        arguments = ("--data", "twelve", "--preset", preset, "--dry-run", "--threads", 1)
+        assert cli("train", *arguments)[0] == 0
+
+
+def test_a_data_set_that_is_misspelt_is_guessed(cli):
+    code, _, err = cli("train", "--data", "mnits")
+    assert code == 3
+    assert "unknown data set 'mnits'" in err
+    assert "try: mnist, " in err
+
+
 @pytest.mark.parametrize("verb", [[], *([name] for name in commands.commands)])
 def test_help_has_an_example(cli, verb):
     code, out, _ = cli(*verb, "--help")

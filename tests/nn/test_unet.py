@@ -155,6 +155,11 @@ def test_images_of_bytes_are_refused():
     assert "uint8" in refusal.value.cause
 
 
+def test_no_images_are_refused():
+    with pytest.raises(UsageError, match=r"shape \(N, 28, 28, 1\), one or more"):
+        UNet(narrow("mnist")).forward(np.zeros((0, 28, 28, 1), np.float32), np.zeros(0, int))
+
+
 @pytest.mark.parametrize("t", [1, np.int64(1), [1, 2], np.array([1]), np.array([[1, 2]])], ids=repr)
 def test_times_that_are_not_one_an_image_are_refused(t):
     network = UNet(narrow("mnist"))

@@ -181,9 +181,10 @@ def _chosen(context: click.Context, given: dict[str, Any]) -> str:
     options = option_names(context)
     asked = [name for name in MEASUREMENTS if given[name] not in {None, False}]
     if len(asked) != 1:
+        named = ", ".join(options[name] for name in asked)
         raise UsageError(
             "evaluate needs to be told what to measure, one thing at a time",
-            cause=f"asked for: {', '.join(options[name] for name in asked) or 'none'}",
+            cause=f"asked for: {named}" if asked else "none was named",
             remedy=", ".join(options[name] for name in MEASUREMENTS),
         )
     return asked[0]

@@ -14,6 +14,7 @@ from tinyddpm.data import Dataset
 from tinyddpm.diffusion.losses import VLB_WEIGHT, resolve_objective
 from tinyddpm.errors import DataError, UsageError
 from tinyddpm.machine import total_memory
+from tinyddpm.nn.config import PRESETS, UNetConfig
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
@@ -63,9 +64,7 @@ def new(given: dict[str, Any]) -> Plan:
     class_names = dataset.class_names if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
     _check_vlb_weight(config.diffusion)
-    made_for, pixels = config.network.image_size, dataset.images.shape[1]
-    if made_for != pixels:
-        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
+    _check_preset(preset, dataset.images.shape[1])
     return Plan(fit_to(config, dataset.images.shape, class_names), dataset)
 
 
@@ -134,6 +133,26 @@ def _check_size(asked: int | None, pixels: int) -> None:
             f"--image-size {asked} cannot be: the images have {pixels} pixels",
             remedy="no --image-size; it is for a new run on a folder of pictures",
         )
+
+
+def _check_preset(preset: str, pixels: int) -> None:
+    """Refuse a network that cannot halve the images as often as it has levels, where another can;
+    say so where it is fitted to them.
+    """
+    fitting = [name for name, network in PRESETS.items() if _can_halve(network, pixels)]
+    if fitting and preset not in fitting:
+        raise UsageError(
+            f"preset {preset} is not for {pixels} pixels",
+            cause=f"it halves the images {len(PRESETS[preset].channels) - 1} times",
+            remedy=f"--preset {', '.join(fitting)}",
+        )
+    made_for = PRESETS[preset].image_size
+    if made_for != pixels:
+        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
+
+
+def _can_halve(network: UNetConfig, pixels: int) -> bool:
+    return not pixels % (1 << (len(network.channels) - 1))
 
 
 def _check_square(name: str, dataset: Dataset) -> None:

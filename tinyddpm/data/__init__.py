@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def load(
         raise DataError(
             f"unknown data set {name!r}",
             cause=f"there is no file or folder {path} either",
-            remedy=f"{', '.join(LOADERS)}, a folder of pictures, or a .npz or .npy file",
+            remedy=f"{_nearest_first(name)}, a folder of pictures, or a .npz or .npy file",
         )
     if path.is_dir():
         # Pillow takes a while to import, and the other data sets do without it.
@@ -74,6 +75,12 @@ def load(
 
         return load_folder(path, split, image_size=image_size, skip_bad=skip_bad)
     return load_array(path, split)
+
+
+def _nearest_first(name: str) -> str:
+    """The known names; what ``name`` was probably meant to be comes first."""
+    near = difflib.get_close_matches(name, LOADERS)
+    return ", ".join(dict.fromkeys([*near, *LOADERS]))
 
 
 def canonical(name: str) -> str:

@@ -136,9 +136,9 @@ class UNet:
             The prediction (N, H, W, C_out), and what ``backward`` needs.
 
         Raises:
-            UsageError: the images have another size or number of channels than the network, or are
-                of integers, or the times or labels have another number than the images, or there
-                are no such classes.
+            UsageError: there are no images, or they have another size or number of channels than
+                the network, or are of integers, or the times or labels have another number than the
+                images, or there are no such classes.
         """
         self._check_images(x, t)
         self._check_labels(labels, x)
@@ -163,9 +163,9 @@ class UNet:
 
     def _check_images(self, x: Array, t: IntArray | Array) -> None:
         size, channels = self.config.image_size, self.config.in_channels
-        if _shape(x)[1:] != (size, size, channels):
+        if _shape(x)[1:] != (size, size, channels) or not len(x):
             raise UsageError(
-                f"images must be an array of shape (N, {size}, {size}, {channels})",
+                f"images must be an array of shape (N, {size}, {size}, {channels}), one or more",
                 cause=f"got {_shape(x)}",
             )
         if x.dtype.kind not in "fc":
