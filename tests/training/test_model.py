@@ -117,6 +117,17 @@ def test_a_model_goes_with_the_last_that_knows_it(trained):
         gc.enable()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_images_are_refused(trained, threads):
+    model = tinyddpm.load(trained[0])
+    nothing = np.zeros((0, *model.image_shape), np.float32)
+    refused = pytest.raises(UsageError, match="at least one image")
+    with model.denoiser(threads) as denoiser, refused:
+        denoiser(nothing, np.zeros(0, np.int64))
+    with refused:
+        next(model.decode(nothing, threads=threads))
+
+
 def test_a_walk_left_open_when_the_program_ends_is_ended_in_silence(trained):
     program = f"""
 import tinyddpm

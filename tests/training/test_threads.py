@@ -1,5 +1,5 @@
-"""With the fast kernels, twenty steps give the same bits on any number of workers, threads or
-processes, in any order.
+"""With the fast kernels, twenty steps and a prediction give the same bits on any number of workers,
+threads or processes, in any order.
 """
 
 import gc
@@ -104,7 +104,7 @@ def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
-def test_a_small_network_is_worked_on_by_processes_and_a_large_one_by_threads():
+def test_a_small_network_is_trained_by_processes_and_a_large_one_by_threads():
     small, large = (UNet(UNetConfig.preset(name)) for name in ("mnist-1.7m", "cifar10"))
     assert suits_processes(small)
     assert not suits_processes(large)
@@ -123,7 +123,7 @@ def test_sampling_is_done_by_processes_that_begin_with_prepared_weights():
         forms = [set(vars(weight)) for weight in weights]
         assert {"weight", "transformed"} in forms
         assert {"weight", "transformed_1d"} in forms
-        denoiser.network.forward(np.ones(shape, np.float32), np.ones(6, np.int64), prepare=False)
+        denoiser.network.forward(np.ones(shape), np.ones(CONFIG.shard, np.int64), prepare=False)
         assert [set(vars(weight)) for weight in weights] == forms
 
 

@@ -57,7 +57,7 @@ class Ours:
 
     Attributes:
         images: of the data set.
-        network: the one that is sampled, which training leaves as it is.
+        network: the one whose values are sampled, which training leaves as it is.
         parameters: its own.
         trainer: the one that is trained.
     """

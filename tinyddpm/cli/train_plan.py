@@ -14,7 +14,7 @@ from tinyddpm.data import Dataset
 from tinyddpm.diffusion.losses import VLB_WEIGHT, resolve_objective
 from tinyddpm.errors import DataError, UsageError
 from tinyddpm.machine import total_memory
-from tinyddpm.nn.config import PRESETS, UNetConfig
+from tinyddpm.nn.config import PRESETS
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
@@ -136,23 +136,19 @@ def _check_size(asked: int | None, pixels: int) -> None:
 
 
 def _check_preset(preset: str, pixels: int) -> None:
-    """Refuse a network that cannot halve the images as often as it has levels, where another can;
-    say so where it is fitted to them.
+    """Refuse a network that cannot halve the images as often as it has to, where another can; say
+    so where it is fitted to them.
     """
-    fitting = [name for name, network in PRESETS.items() if _can_halve(network, pixels)]
+    fitting = [name for name, network in PRESETS.items() if pixels % (1 << network.halvings) == 0]
     if fitting and preset not in fitting:
         raise UsageError(
             f"preset {preset} is not for {pixels} pixels",
-            cause=f"it halves the images {len(PRESETS[preset].channels) - 1} times",
+            cause=f"it halves the images {PRESETS[preset].halvings} times",
             remedy=f"--preset {', '.join(fitting)}",
         )
     made_for = PRESETS[preset].image_size
-    if made_for != pixels:
+    if preset in fitting and made_for != pixels:
         say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
-
-
-def _can_halve(network: UNetConfig, pixels: int) -> bool:
-    return not pixels % (1 << (len(network.channels) - 1))
 
 
 def _check_square(name: str, dataset: Dataset) -> None:

@@ -79,7 +79,7 @@ def load(
 
 def _nearest_first(name: str) -> str:
     """The known names; what ``name`` was probably meant to be comes first."""
-    near = difflib.get_close_matches(name, LOADERS)
+    near = difflib.get_close_matches(name.lower(), LOADERS)
     return ", ".join(dict.fromkeys([*near, *LOADERS]))
 
 

@@ -113,16 +113,20 @@ class UNetConfig:
         """The resolution of each level, in pixels."""
         return tuple(self.image_size >> level for level in range(len(self.channels)))
 
+    @property
+    def halvings(self) -> int:
+        """How many times the image is halved."""
+        return len(self.channels) - 1
+
     def _check_size(self) -> None:
         if not self.channels or min(self.channels) < 1:
             raise UsageError(f"channels must be one positive width per level: got {self.channels}")
-        factor = 2 ** (len(self.channels) - 1)
+        factor = 1 << self.halvings
         if self.image_size < factor or self.image_size % factor:
             below = max(self.image_size // factor * factor, factor)
             raise UsageError(
-                f"a network of {len(self.channels)} levels halves the image "
-                f"{len(self.channels) - 1} times: {self.image_size} pixels are not divisible "
-                f"by {factor}",
+                f"a network of {len(self.channels)} levels halves the image {self.halvings} times: "
+                f"{self.image_size} pixels are not divisible by {factor}",
                 remedy=f"an image size of {below} or {below + factor}, or fewer levels",
             )
         if not set(self.attention_at) <= set(self.sizes):

@@ -100,12 +100,12 @@ class Parameters:
     def bind(self, value: Array, grad: Array | None = None) -> None:
         """Make the flat buffers ``value`` and ``grad`` the home of all values and gradients.
 
-        Without a ``grad`` it is a new one of zeros, which takes no memory until it is written to.
+        Without a ``grad`` it is a new one of zeros.
         """
         if value.shape != (self.count,):
             raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")
         self.value = value
-        self.grad = xp_of(value).zeros(value.shape, value.dtype) if grad is None else grad
+        self.grad = xp_of(value).zeros_like(value) if grad is None else grad
         start = 0
         for p in self:
             stop = start + p.size

@@ -61,6 +61,7 @@ class UNet:
         dtype: of the parameters; float32, float64 or, for certificates, complex128.
         values: a flat buffer to use for the values instead of drawing them; it is not copied, so
             two networks can share it.
+        grads: likewise one for the gradients, instead of new zeros.
 
     Attributes:
         parameters: the flat store (``.value``, ``.grad``, ``.named()``, ``.count``).
@@ -77,6 +78,7 @@ class UNet:
         kernels: Kernels = reference,
         dtype: npt.DTypeLike = np.float32,
         values: Array | None = None,
+        grads: Array | None = None,
     ) -> None:
         if not isinstance(config, UNetConfig):
             raise UsageError(
@@ -100,7 +102,7 @@ class UNet:
         self.conv_out = Conv2d(build.layers, "conv_out", first, config.out_channels, zero=zero)
         if values is None:
             values = self.parameters.initial_values(seed, dtype)
-        self.parameters.bind(values)
+        self.parameters.bind(values, grads)
 
     def replica(self) -> UNet:
         """Return a network with the same values, in the same memory, and its own gradients."""
@@ -110,8 +112,8 @@ class UNet:
         """Return a network with the same values, in the same memory, for predictions alone: next to
         nothing is kept for a backward, and there can be none.
         """
-        kernels = keeping_nothing(self.kernels)
-        return UNet(self.config, kernels=kernels, values=self.parameters.value)
+        kernels, held = keeping_nothing(self.kernels), self.parameters
+        return UNet(self.config, kernels=kernels, values=held.value, grads=held.grad)
 
     def forward(
         self,

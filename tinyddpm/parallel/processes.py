@@ -1,9 +1,8 @@
-"""A crew of processes, for work of many short calls.
+"""A crew of processes.
 
-Threads of one interpreter wait for each other's Python: a step of ``mnist`` that takes two threads
-131 ms, and at times 172, takes two processes 104 to 119. Forked ones begin as copies of this
-process, so that the work they are to do need not be sent, and share no memory with it afterwards
-but what ``zeros`` returned.
+Threads of one interpreter wait for each other's Python: for a step of ``mnist`` two of them take a
+tenth longer than two processes. Forked ones begin as copies of this process, so that the work they
+are to do need not be sent, and share no memory with it afterwards but what ``zeros`` returned.
 
 Tasks and results go through a pipe to each process and back, which must be able to pickle them.
 """

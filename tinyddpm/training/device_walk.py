@@ -91,7 +91,6 @@ class _Model:
 
     def __init__(self, network: UNet, runtime: Runtime, n: int, guidance: float) -> None:
         self._network, self._runtime, self._guidance = network.forward_only(), runtime, guidance
-        self._weights = [p.prepared for p in self._network.parameters]  # a recorded step reads them
         self._labels: Array | None = None
         self._nobody = np.full(n, network.config.classes, np.int32)  # the null label
         if network.config.classes:

@@ -45,21 +45,28 @@ class Denoiser:
     """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
 
     The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
-    The values of ``network`` must stay as they are. One thread at a time may call it.
+    The values of ``network`` must stay as they are. One thread at a time may call it, and first the
+    one that made it.
     """
 
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
         self.network, self.workers, self.shard = network.forward_only(), workers, shard
+        if workers.threads > 1:  # transforms of weights are made once, before workers share them
+            blank, times = _blank(network.config, shard), np.zeros(shard, np.int64)
+            self.network.forward(blank, times, prepare=False)
         work = partial(_outputs, self.network, shard)
-        if workers.threads > 1:
-            work(_nothing(network.config, shard))  # the weights are prepared, for all processes
         self._crew = workers.crew(work, apart=True)
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
 
         ``labels`` (N,) are for a network with classes; without them it is asked for no class.
+
+        Raises:
+            UsageError: there are no images.
         """
+        if not len(xt):
+            raise UsageError("there must be at least one image", cause=f"got {xt.shape}")
         share = self.shard * -(-len(xt) // (self.shard * self.workers.threads))  # of each worker
         outputs: list[Array] = []
         self._crew.run(
@@ -80,10 +87,9 @@ def _outputs(network: UNet, shard: int, asked: _Asked) -> Array:
     return whole
 
 
-def _nothing(config: UNetConfig, n: int) -> _Asked:
-    """What asks for the outputs of ``n`` images of zeros."""
-    size, channels = config.image_size, config.in_channels
-    return np.zeros((n, size, size, channels), np.float32), np.ones(n, np.int64), None
+def _blank(config: UNetConfig, n: int) -> Array:
+    """Return ``n`` images of zeros."""
+    return np.zeros((n, config.image_size, config.image_size, config.in_channels), np.float32)
 
 
 def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:

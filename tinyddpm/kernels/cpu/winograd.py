@@ -11,10 +11,11 @@ and backward, each line being linear, the transpose of these, upwards:
     dm = A dy Aᵀ       du = Σ_tiles v dm  dv = Σ_{C_out} dm u      dd = B dv Bᵀ
     dw = Gᵀ du G       dx += dd, where the tiles lie
 
-The entries of v come first, (6, 6, N, tile rows, tile columns, C), so that Bᵀ · B is two products
-of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out). Of d only its
-columns are gathered: Bᵀ multiplies the rows of such a gathered image where they lie. Images whose
-sides are no multiples of 4 are filled up with zeros and cropped.
+The entries of a transform come first, (6, 6, N, tile rows, tile columns, C), so that along an axis
+it is a product of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out).
+Of d only the columns are gathered, column j of every tile in an image of its own, whose rows Bᵀ
+multiplies where they lie. Images whose sides are no multiples of 4 are filled up with zeros and
+cropped.
 
 Of an image that was doubled, a tile's six pixels along an axis are a b b c c d, so that Bᵀ acts on
 (a, b, c, d) by a matrix of four columns, one of whose rows, 4b − 4b − c + c, vanishes: 25 products,
@@ -99,7 +100,7 @@ def transform_image(x: Array, tiling: Tiling) -> Array:
     points, step, size = len(tiling.bt), tiling.step, tiling.step + 2
     gathered = _tile_columns(x, step, rows, columns)
     column, image, row, _, item = gathered.strides
-    shape = (size, n, rows, size, columns * channels)
+    shape = (size, n, rows, size, columns * channels)  # a tile's rows overlap the next one's by two
     d = np.ndarray(shape, x.dtype, gathered, strides=(column, image, step * row, row, item))
     down = np.empty((points, size, n, rows, columns * channels), x.dtype)
     np.matmul(tiling.bt, d, out=down.transpose(1, 2, 3, 0, 4))
