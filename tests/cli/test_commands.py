@@ -255,6 +255,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trained, tmp_path)
     assert code == 0
     assert "warning" in err
     assert "step 0" in err
+    assert "a network that has not been trained" in err
     code, _, err = trained("sample", path, "--steps", 1, "--n", 1)
     assert code == 4
     assert "damaged" in err
@@ -425,6 +426,18 @@ def test_a_resumed_run_says_where_it_goes_on(trained):
     assert code == 0
     assert "going on from step 2" in err
     assert "sample it with: tinyddpm sample runs/glyphs-1" in err
+    code, _, err = trained("sample", "--steps", 1, "--n", 1)
+    assert code == 0
+    assert "warning" not in err
+
+
+def test_a_run_that_goes_on_from_its_beginning_says_so(trained, tmp_path):
+    """As one does that was killed before its first checkpoint."""
+    for path in (tmp_path / "runs/glyphs-1/checkpoints").glob("*[1-9].npz"):
+        path.unlink()
+    code, _, err = trained("train", "--resume", "runs/glyphs-1")
+    assert code == 0
+    assert "going on from step 0" in err
 
 
 def test_fewer_steps_than_are_done_are_refused(trained):

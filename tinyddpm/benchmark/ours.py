@@ -19,8 +19,9 @@ from tinyddpm.nn.parameters import Parameters
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.denoiser import Denoiser
 from tinyddpm.training.kernel_choice import kernels_for
-from tinyddpm.training.model import Denoiser, TrainedModel
+from tinyddpm.training.model import TrainedModel
 from tinyddpm.training.step import Trainer
 
 IMAGES = 256  # of the data set

@@ -185,6 +185,8 @@ def _load(run: Path | None, weights: Weights, device: str, precision: Precision)
     device = resolve_device(device)
     model = from_checkpoint(found.checkpoint, weights, device, precision)
     say(f"{found.path}: step {found.checkpoint.step}, {weights} weights")
+    if not found.checkpoint.step:
+        say("warning: a network that has not been trained makes noise of noise")
     return model
 
 

@@ -315,7 +315,7 @@ def _say_what(plan: Plan, execution: loop.Execution) -> None:
     parameters = UNet(config.network).parameters.count
     half_life = optim.ema_half_life(config.ema_decay)
     threads = execution.threads or available_cores()
-    going_on = f"going on from step {plan.first:,}: " if plan.first else ""
+    going_on = f"going on from step {plan.first:,}: " if plan.run else ""
     images = f"{len(plan.dataset.images):,} images of {plan.dataset.name}"
     say(
         f"{going_on}{images}, preset {config.preset}: {parameters:,} parameters, "

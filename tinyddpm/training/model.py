@@ -12,7 +12,7 @@ from typing import Literal, final, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import Array, IntArray, resolve_device, to_device, to_host, xp_of
+from tinyddpm.arrays import Array, IntArray, resolve_device, to_device, to_host
 from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
@@ -20,13 +20,12 @@ from tinyddpm.diffusion.lookup import check_choice, check_whole
 from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
-from tinyddpm.nn.config import UNetConfig
-from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
-from tinyddpm.parallel import Workers, shard_slices
+from tinyddpm.parallel import Workers
 from tinyddpm.rng import Stream
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.denoiser import Denoiser
 from tinyddpm.training.device_walk import AT_ONCE, DeviceWalks
 from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
@@ -34,66 +33,9 @@ from tinyddpm.training.run_directory import find
 Weights = Literal["ema", "raw"]
 # walk(first_sample, labels): the images from this number on, of classes (n,) where there are some.
 Walk = Callable[[int, IntArray | None], Iterator[SampleStep]]
-_Asked = tuple[Array, IntArray, IntArray | None]  # x_t, t, labels
 
 _FOREIGN = "the checkpoint's parameters are not those of the network that its config describes"
 _OTHER_CHECKPOINT = "a checkpoint that this program wrote as a whole"
-
-
-@final
-class Denoiser:
-    """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
-
-    The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
-    The values of ``network`` must stay as they are. One thread at a time may call it, and first the
-    one that made it.
-    """
-
-    def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
-        self.network, self.workers, self.shard = network.forward_only(), workers, shard
-        if workers.threads > 1:  # transforms of weights are made once, before workers share them
-            blank, times = _blank(network.config, shard), np.zeros(shard, np.int64)
-            self.network.forward(blank, times, prepare=False)
-        work = partial(_outputs, self.network, shard)
-        self._crew = workers.crew(work, apart=True)
-
-    def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
-        """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).
-
-        ``labels`` (N,) are for a network with classes; without them it is asked for no class.
-
-        Raises:
-            UsageError: there are no images.
-        """
-        if not len(xt):
-            raise UsageError("there must be at least one image", cause=f"got {xt.shape}")
-        share = self.shard * -(-len(xt) // (self.shard * self.workers.threads))  # of each worker
-        outputs: list[Array] = []
-        self._crew.run(
-            [_part(xt, t, labels, images) for images in shard_slices(len(xt), share)],
-            lambda _, output: outputs.append(output),
-        )
-        whole: Array = xp_of(xt).concatenate(outputs)
-        return whole
-
-
-def _outputs(network: UNet, shard: int, asked: _Asked) -> Array:
-    """The outputs of ``network`` for a worker's share of the images, ``shard`` by ``shard``."""
-    outputs = [
-        network.forward(xt, network_time(t), labels=labels, prepare=False)[0]
-        for xt, t, labels in (_part(*asked, part) for part in shard_slices(len(asked[0]), shard))
-    ]
-    whole: Array = xp_of(asked[0]).concatenate(outputs)
-    return whole
-
-
-def _blank(config: UNetConfig, n: int) -> Array:
-    """Return ``n`` images of zeros."""
-    return np.zeros((n, config.image_size, config.image_size, config.in_channels), np.float32)
-
-
-def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:
-    return xt[images], t[images], None if labels is None else labels[images]
 
 
 @final
