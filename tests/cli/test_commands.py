@@ -287,7 +287,10 @@ def test_a_data_set_that_is_misspelt_is_guessed(cli):
     code, _, err = cli("train", "--data", "mnits")
     assert code == 3
     assert "unknown data set 'mnits'" in err
-    assert "try: mnist, " in err
+    assert "try: mnist, if that was meant; known are glyphs, mnist, " in err
+    code, _, err = cli("train", "--data", "qqq")
+    assert code == 3
+    assert "try: glyphs, mnist, " in err
 
 
 @pytest.mark.parametrize("verb", [[], *([name] for name in commands.commands)])

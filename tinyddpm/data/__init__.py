@@ -67,7 +67,8 @@ def load(
         raise DataError(
             f"unknown data set {name!r}",
             cause=f"there is no file or folder {path} either",
-            remedy=f"{_nearest_first(name)}, a folder of pictures, or a .npz or .npy file",
+            remedy=f"{_guess(name)}{', '.join(LOADERS)}, a folder of pictures, or a .npz or .npy "
+            "file",
         )
     if path.is_dir():
         # Pillow takes a while to import, and the other data sets do without it.
@@ -77,10 +78,10 @@ def load(
     return load_array(path, split)
 
 
-def _nearest_first(name: str) -> str:
-    """The known names; what ``name`` was probably meant to be comes first."""
-    near = difflib.get_close_matches(name.lower(), LOADERS)
-    return ", ".join(dict.fromkeys([*near, *LOADERS]))
+def _guess(name: str) -> str:
+    """What ``name`` was probably meant to be; nothing if no known name is near."""
+    near = difflib.get_close_matches(name.lower(), LOADERS, n=1)
+    return f"{near[0]}, if that was meant; known are " if near else ""
 
 
 def canonical(name: str) -> str:
