@@ -50,8 +50,9 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(tmp_path):
     wait_for_steps(tmp_path, 3)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    _, err = process.communicate(timeout=10)
     assert process.returncode == 130
+    assert re.search(r"stopped; --resume goes on|saved step \d+; go on with", err)  # a quick step
     done = start(tmp_path, "--resume", "run", "--train-steps", "5")
     _, err = done.communicate(timeout=60)
     assert done.returncode == 0, err

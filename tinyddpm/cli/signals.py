@@ -51,6 +51,9 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            os._exit(128 + number)
+            try:
+                say("stopped; --resume goes on from the last checkpoint")
+            finally:
+                os._exit(128 + number)
         self.received = number
         say("\nstopping after this step (again: at once)")
