@@ -58,9 +58,8 @@ def free_memory() -> int | None:
 
 def _kibibytes(path: Path, key: str) -> int | None:
     """The value of ``key`` in one of Linux's tables, in bytes; None where there is none."""
-    words = _words(path)
-    found = key.encode()
-    return int(words[words.index(found) + 1]) * 1024 if found in words else None
+    words, word = _words(path), key.encode()
+    return int(words[words.index(word) + 1]) * 1024 if word in words else None
 
 
 def _words(path: Path) -> list[bytes]:

@@ -261,26 +261,34 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trained, tmp_path)
     assert "damaged" in err
 
 
-def test_images_that_cannot_be_halved_are_refused(cli, monkeypatch):
-    odd = data.Dataset("odd", np.ones((4, 17, 17, 1), np.uint8))
-    monkeypatch.setitem(data.LOADERS, "odd", lambda *_: odd)
-    code, _, err = cli("train", "--data", "odd", "--preset", "mnist")
+@pytest.fixture
+def train_on_squares(cli, monkeypatch):
+    """Run train with images of so many pixels."""
+
+    def train(pixels, *args):
+        squares = data.Dataset("squares", np.ones((4, pixels, pixels, 1), np.uint8))
+        monkeypatch.setitem(data.LOADERS, "squares", lambda *_: squares)
+        return cli("train", "--data", "squares", *args)
+
+    return train
+
+
+def test_images_that_cannot_be_halved_are_refused(train_on_squares):
+    code, _, err = train_on_squares(17, "--preset", "mnist")
     assert code == 2
     assert "17 pixels are not divisible by 4" in err
     assert "16 or 20" in err
 
 
-def test_a_preset_that_cannot_be_fitted_is_refused_for_those_that_can(cli, monkeypatch):
-    twelve = data.Dataset("twelve", np.ones((4, 12, 12, 1), np.uint8))
-    monkeypatch.setitem(data.LOADERS, "twelve", lambda *_: twelve)
-    code, _, err = cli("train", "--data", "twelve", "--preset", "cifar10")
+def test_a_preset_that_cannot_be_fitted_is_refused_for_those_that_can(train_on_squares):
+    code, _, err = train_on_squares(12, "--preset", "cifar10")
     assert code == 2
-    assert "preset cifar10 is not for 12 pixels\ncause: it halves the images 3 times" in err
+    assert "preset cifar10 is not for 12 pixels\ncause: it needs a number" in err
+    assert "divisible by 8" in err
     (remedy,) = (line for line in err.splitlines() if line.startswith("try:"))
     assert remedy == "try: --preset glyphs, mnist, mnist-1.7m"
     for preset in ("glyphs", "mnist", "mnist-1.7m"):
-        arguments = ("--data", "twelve", "--preset", preset, "--dry-run", "--threads", 1)
-        assert cli("train", *arguments)[0] == 0
+        assert train_on_squares(12, "--preset", preset, "--dry-run", "--threads", 1)[0] == 0
 
 
 def test_a_data_set_that_is_misspelt_is_guessed(cli):

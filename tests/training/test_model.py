@@ -108,6 +108,7 @@ def test_a_model_goes_with_the_last_that_knows_it(trained):
     model = tinyddpm.load(trained[0])
     gc.disable()
     try:
+        model.sample(20, steps=2, threads=2)
         with model.denoiser(2) as denoiser:
             denoiser(np.zeros((20, *model.image_shape), np.float32), np.ones(20, np.int64))
         networks = [weakref.ref(model.network), weakref.ref(denoiser.network)]

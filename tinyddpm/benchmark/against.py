@@ -215,8 +215,7 @@ class Rivals:
 
 def questions(config: RunConfig, count: int) -> tuple[Array, IntArray]:
     """Return ``count`` images of noise and 0-based times, for networks to be compared by."""
-    network = config.network
-    shape = (count, network.image_size, network.image_size, network.in_channels)
+    shape = (count, *config.network.image_shape)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     return x, np.resize([0, 3, 250, 999], count)
 

@@ -29,7 +29,7 @@ IMAGES = 256  # of the data set
 
 def random_dataset(network: UNetConfig) -> Dataset:
     """Return images of random bytes: zeros would flatter, some processors being faster on them."""
-    shape = (network.image_size, network.image_size, network.in_channels)
+    shape = network.image_shape
     samples = np.arange(IMAGES)
     words = rng.words(0, "sample", step=0, samples=samples, count=math.prod(shape))
     return Dataset("random", (words >> 24).astype(np.uint8).reshape(IMAGES, *shape))

@@ -48,8 +48,7 @@ class Settings(NamedTuple):
                 than ``steps``.
         """
         chosen = recipe(self.preset, DATA)
-        network = chosen.network
-        shape = (network.image_size, network.image_size, network.in_channels)
+        shape = chosen.network.image_shape
         if shape != IMAGE_SHAPE:
             raise UsageError(
                 "the time to quality is measured on MNIST alone: a classifier of it is the judge",

@@ -139,11 +139,11 @@ def _check_preset(preset: str, pixels: int) -> None:
     """Refuse a network that cannot halve the images as often as it has to, where another can; say
     so where it is fitted to them.
     """
-    fitting = [name for name, network in PRESETS.items() if pixels % (1 << network.halvings) == 0]
+    fitting = [name for name, network in PRESETS.items() if pixels % network.divisor == 0]
     if fitting and preset not in fitting:
         raise UsageError(
             f"preset {preset} is not for {pixels} pixels",
-            cause=f"it halves the images {PRESETS[preset].halvings} times",
+            cause=f"it needs a number of them divisible by {PRESETS[preset].divisor}",
             remedy=f"--preset {', '.join(fitting)}",
         )
     made_for = PRESETS[preset].image_size

@@ -114,19 +114,25 @@ class UNetConfig:
         return tuple(self.image_size >> level for level in range(len(self.channels)))
 
     @property
-    def halvings(self) -> int:
-        """How many times the image is halved."""
-        return len(self.channels) - 1
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C_in)."""
+        return self.image_size, self.image_size, self.in_channels
+
+    @property
+    def divisor(self) -> int:
+        """What the image size must be divisible by: 2^(levels − 1)."""
+        return 1 << (len(self.channels) - 1)
 
     def _check_size(self) -> None:
         if not self.channels or min(self.channels) < 1:
             raise UsageError(f"channels must be one positive width per level: got {self.channels}")
-        factor = 1 << self.halvings
+        factor = self.divisor
         if self.image_size < factor or self.image_size % factor:
             below = max(self.image_size // factor * factor, factor)
             raise UsageError(
-                f"a network of {len(self.channels)} levels halves the image {self.halvings} times: "
-                f"{self.image_size} pixels are not divisible by {factor}",
+                f"a network of {len(self.channels)} levels halves the image "
+                f"{len(self.channels) - 1} times: {self.image_size} pixels are not divisible "
+                f"by {factor}",
                 remedy=f"an image size of {below} or {below + factor}, or fewer levels",
             )
         if not set(self.attention_at) <= set(self.sizes):

@@ -164,10 +164,11 @@ class UNet:
         return y, UNetSaved(embedding, conv_in, down, middle, up, norm_out, conv_out)
 
     def _check_images(self, x: Array, t: IntArray | Array) -> None:
-        size, channels = self.config.image_size, self.config.in_channels
-        if _shape(x)[1:] != (size, size, channels) or not len(x):
+        shape = self.config.image_shape
+        if _shape(x)[1:] != shape or not len(x):
+            expected = ", ".join(map(str, shape))
             raise UsageError(
-                f"images must be an array of shape (N, {size}, {size}, {channels}), one or more",
+                f"images must be an array of shape (N, {expected}), one or more",
                 cause=f"got {_shape(x)}",
             )
         if x.dtype.kind not in "fc":

@@ -9,7 +9,6 @@ import numpy as np
 
 from tinyddpm.arrays import Array, IntArray, xp_of
 from tinyddpm.errors import UsageError
-from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
@@ -29,8 +28,8 @@ class Denoiser:
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
         self.network, self.workers, self.shard = network.forward_only(), workers, shard
         if workers.threads > 1:  # transforms of weights are made once, before workers share them
-            blank, times = _blank(network.config, shard), np.zeros(shard, np.int64)
-            self.network.forward(blank, times, prepare=False)
+            blank = np.zeros((shard, *network.config.image_shape), np.float32)
+            self.network.forward(blank, np.zeros(shard, np.int64), prepare=False)
         work = partial(_outputs, self.network, shard)
         self._crew = workers.crew(work, apart=True)
 
@@ -62,11 +61,6 @@ def _outputs(network: UNet, shard: int, asked: _Asked) -> Array:
     ]
     whole: Array = xp_of(asked[0]).concatenate(outputs)
     return whole
-
-
-def _blank(config: UNetConfig, n: int) -> Array:
-    """Return ``n`` images of zeros."""
-    return np.zeros((n, config.image_size, config.image_size, config.in_channels), np.float32)
 
 
 def _part(xt: Array, t: IntArray, labels: IntArray | None, images: slice) -> _Asked:

@@ -38,8 +38,8 @@ def kept_an_image(network: UNet) -> int:
 
 
 def _kept(network: UNet, count: int) -> int:
-    shape = network.config.image_size, network.config.image_size, network.config.in_channels
-    _, saved = network.forward(np.zeros((count, *shape), np.float32), np.zeros(count, np.int64))
+    blank = np.zeros((count, *network.config.image_shape), np.float32)
+    _, saved = network.forward(blank, np.zeros(count, np.int64))
     held = {array.__array_interface__["data"][0]: array.nbytes for array in _arrays(saved)}
     return sum(held.values())
 

@@ -66,8 +66,7 @@ class TrainedModel:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
-        network = self.config.network
-        return network.image_size, network.image_size, network.in_channels
+        return self.config.network.image_shape
 
     @contextmanager
     def denoiser(self, threads: int = 0) -> Iterator[Denoiser]:
