@@ -35,6 +35,27 @@ def test_values_and_gradients_are_views_of_the_flat_buffers():
     np.testing.assert_array_equal(np.flatnonzero(parameters.grad), [12])
 
 
+def test_a_slot_takes_a_gradient_as_it_is_and_adds_what_comes_then():
+    parameters = store()
+    parameters.bind(np.arange(15.0))
+    slots = parameters.open_slots()
+    first, _, last = parameters
+    gradient = np.ones((2, 3))
+    first.grad += gradient
+    assert slots[0].emptied() is gradient
+    last.grad += gradient
+    last.grad += 2 * gradient
+    np.testing.assert_array_equal(slots[2].emptied(), 3 * gradient)
+    np.testing.assert_array_equal(gradient, 1)
+    np.testing.assert_array_equal(parameters.grad, 0)
+    for slot in slots:
+        with pytest.raises(ValueError, match="got no gradient"):
+            slot.emptied()
+    parameters.bind(parameters.value)
+    first.grad += gradient
+    np.testing.assert_array_equal(parameters.grad[:6], 1)
+
+
 @pytest.mark.parametrize("shape", [(14,), (16,), (15, 1), (3, 5)])
 def test_a_buffer_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"must have shape \(15,\): got"):

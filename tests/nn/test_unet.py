@@ -1,6 +1,7 @@
 """The U-Net as a function: what it depends on, what it changes, and what it refuses."""
 
 import copy
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -174,16 +175,37 @@ def test_a_network_is_made_of_a_config(config):
     assert "preset" in refusal.value.remedy
 
 
-def test_a_replica_shares_values_and_owns_gradients():
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_backward_may_use_up_what_was_saved(name):
+    network = random_network(narrow(name, dropout=0.2))
+    x = images(network.config, 2)
+    masks = DropoutMasks(seed=1, step=2, samples=np.arange(2))
+    dy = np.random.default_rng(1).standard_normal(network.forward(x, T)[0].shape)
+    dx, grad = gradients(network, x, T, dy, masks)
+    network.parameters.grad[...] = 0
+    _, saved = network.forward(x, T, masks=masks)
+    held = [weakref.ref(array) for array in arrays((saved.down, saved.middle, saved.up))]
+    np.testing.assert_array_equal(network.backward(dy, saved, use_up=True), dx)
+    np.testing.assert_array_equal(network.parameters.grad, grad)
+    left = [array() for array in held if array() is not None]
+    mine = [network.parameters.value, x]
+    assert all(any(np.shares_memory(array, m) for m in mine) for array in left)
+    assert len(held) > 100
+
+
+def test_a_replica_shares_values_and_has_slots_for_gradients():
     network = random_network(narrow("mnist"), dtype=np.float32)
-    replica = network.replica()
+    replica, slots = network.replica()
     assert replica.parameters.value is network.parameters.value
-    assert not np.shares_memory(replica.parameters.grad, network.parameters.grad)
     x = images(network.config, 2, dtype=np.float32)
     y, saved = replica.forward(x, T)
-    replica.backward(np.ones_like(y), saved)
-    assert replica.parameters.grad.any()
+    dx, grad = gradients(network, x, T, np.ones_like(y))
+    network.parameters.grad[...] = 0
+    np.testing.assert_array_equal(replica.backward(np.ones_like(y), saved), dx)
     np.testing.assert_array_equal(network.parameters.grad, 0)
+    found = [slot.emptied() for slot in slots]
+    assert [array.shape for array in found] == [p.shape for p in network.parameters]
+    np.testing.assert_array_equal(np.concatenate([array.ravel() for array in found]), grad)
     network.parameters.value *= 0.5
     after, _ = replica.forward(x, T)
     np.testing.assert_array_equal(after, network.forward(x, T)[0])
@@ -241,7 +263,7 @@ def test_weights_are_prepared_anew_unless_the_caller_did_so():
 def test_a_replica_adopts_what_the_first_has_prepared():
     table = Preparing()
     network = random_network(narrow("mnist"), kernels=table.kernels)
-    replica = network.replica()
+    replica, _ = network.replica()
     network.parameters.value *= 0.9
     network.parameters.prepare()
     calls = table.calls

@@ -13,7 +13,7 @@ import pytest
 
 from tinyddpm.errors import TinyDDPMError
 from tinyddpm.machine import worker_pids
-from tinyddpm.parallel import Workers
+from tinyddpm.parallel import Workers, shared_zeros
 from tinyddpm.parallel.processes import Processes
 from tinyddpm.training.lock import exclusive_lock
 
@@ -30,8 +30,10 @@ def test_the_kind_is_what_was_asked_for():
     with Workers(2) as workers:
         assert isinstance(workers.crew(len, apart=True), Processes) == (sys.platform == "linux")
         assert not isinstance(workers.crew(len, apart=False), Processes)
+        assert workers.can_be_apart() == (sys.platform == "linux")
     with Workers(1) as alone:
         assert not isinstance(alone.crew(len, apart=True), Processes)
+        assert not alone.can_be_apart()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -55,7 +57,7 @@ def test_a_task_is_begun_when_the_one_its_worker_had_before_is_committed(apart):
     """So W slots for results are enough."""
     with Workers(3) as workers:
         crew = workers.crew(lambda task: slots[task % 3], apart=apart)
-        slots = crew.zeros(3)
+        slots = shared_zeros(3)
 
         def commit(index, seen):
             assert seen == index // 3, "the slot was taken before its result was committed"
@@ -71,7 +73,7 @@ def test_all_see_the_memory_that_they_share(apart):
 
     with Workers(2) as workers:
         crew = workers.crew(work, apart=apart)
-        slots = crew.zeros(8)
+        slots = shared_zeros(8)
         assert slots.dtype == np.float32
         assert not slots.any()
         for seen in (5.0, 6.0):

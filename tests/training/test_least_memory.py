@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tinyddpm.data import load
+from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import recipe
@@ -47,13 +48,24 @@ def test_a_step_takes_as_much_and_not_twice_more(batch, shard):
 def test_it_grows_with_the_images_that_are_at_work_at_once():
     small = config_of(64, 8)
     network = network_of(small)
-    per_image, gradient = kept_an_image(network), 4 * network.parameters.count
+    per_image = kept_an_image(network)
+    assert 8 * per_image > 4 * network.parameters.count
     one = least_memory(small, network, 1)
-    assert least_memory(small, network, 2) - one == 8 * per_image + gradient
-    assert least_memory(small, network, 100) - one == 56 * per_image + 7 * gradient
+    assert least_memory(small, network, 2) - one == 8 * per_image
+    assert least_memory(small, network, 100) - one == 56 * per_image
     assert least_memory(config_of(64, 16), network, 1) - one == 8 * per_image
     assert least_memory(config_of(64, 10**9), network, 1) - one == 56 * per_image
     assert least_memory(config_of(10**9, 8), network, 1) - one == (10**9 - 64) * PER_IMAGE
+
+
+def test_of_a_large_network_gradients_take_more_than_what_a_small_image_keeps():
+    wide = UNetConfig(image_size=4, channels=(64, 64), attention_at=(2,), groups=8)
+    large = replace(config_of(64, 1), network=wide)
+    network = network_of(large)
+    gradient = 4 * network.parameters.count
+    assert kept_an_image(network) < gradient
+    for threads in (1, 2, 3):
+        assert least_memory(large, network, threads) == (5 + threads) * gradient + 64 * PER_IMAGE
 
 
 def test_what_is_kept_of_an_image_does_not_depend_on_how_many_there_are():
@@ -67,6 +79,7 @@ def test_what_is_kept_of_an_image_does_not_depend_on_how_many_there_are():
 def test_a_long_batch_takes_its_share(monkeypatch):
     """Of each image place, index, time, weight and loss, whatever is done with them."""
     monkeypatch.setattr(ShardWork, "__call__", lambda _, shard: shard.places * 0.0)
+    monkeypatch.setattr(ShardWork, "add_gradient", lambda _self, _number: None)
     taken_by = {}
     for batch in (100_000, 300_000):
         config = config_of(batch, 1000)

@@ -96,8 +96,10 @@ def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes
     monkeypatch.setattr("tinyddpm.training.step.suits_processes", lambda _network: processes)
     with Workers(2) as workers:
         run = Trainer(CONFIG, DATASET, workers, cpu)
-        for number in range(3):
-            run._work.network_of(number).parameters.grad[...] = 1
+        run.network.parameters.grad[...] = 1
+        for _, slots in run._work._replicas:
+            for p, slot in zip(run.network.parameters, slots, strict=True):
+                slot.taken = np.ones(p.shape, np.float32)
         for step in range(1, CONFIG.train_steps + 1):
             run.step(step)
     np.testing.assert_array_equal(run.network.parameters.value, alone[0])

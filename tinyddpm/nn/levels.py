@@ -45,6 +45,10 @@ class EncoderLevelSaved(NamedTuple):
     stages: list[StageSaved]
     downsample: Any
 
+    def copied(self) -> EncoderLevelSaved:
+        """Return the same with a list of its own."""
+        return self._replace(stages=self.stages.copy())
+
 
 @final
 class EncoderLevel:
@@ -71,12 +75,12 @@ class EncoderLevel:
     def backward(
         self, dh: Array, saved: EncoderLevelSaved, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``, and pop the gradient of each skip from ``dskips``."""
+        """Return ``(dh, demb)``; use up ``saved``, and the gradient of each skip in ``dskips``."""
         dembs = []
         if self.downsample:
             dh = self.downsample.backward(dh + dskips.pop(), saved.downsample)
-        for stage, stage_saved in zip(reversed(self.stages), reversed(saved.stages), strict=True):
-            dh, demb = stage.backward(dh + dskips.pop(), stage_saved)
+        for stage in reversed(self.stages):
+            dh, demb = stage.backward(dh + dskips.pop(), saved.stages.pop())
             dembs.append(demb)
         return dh, total(dembs)
 
@@ -87,6 +91,10 @@ class DecoderLevelSaved(NamedTuple):
     joins: list[ConcatSaved]
     stages: list[StageSaved]
     upsample: Any
+
+    def copied(self) -> DecoderLevelSaved:
+        """Return the same with lists of its own."""
+        return self._replace(joins=self.joins.copy(), stages=self.stages.copy())
 
 
 @final
@@ -114,15 +122,15 @@ class DecoderLevel:
     def backward(
         self, dh: Array, saved: DecoderLevelSaved, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``, and append the gradient of each skip to ``dskips``."""
+        """Return ``(dh, demb)``, and append the gradient of each skip to ``dskips``; use up
+        ``saved``.
+        """
         dembs = []
         if self.upsample:
             dh = self.upsample.backward(dh, saved.upsample)
-        for stage, join, stage_saved in zip(
-            reversed(self.stages), reversed(saved.joins), reversed(saved.stages), strict=True
-        ):
-            dh, demb = stage.backward(dh, stage_saved)
-            dh, dskip = concat_backward(dh, join)
+        for stage in reversed(self.stages):
+            dh, demb = stage.backward(dh, saved.stages.pop())
+            dh, dskip = concat_backward(dh, saved.joins.pop())
             dembs.append(demb)
             dskips.append(dskip)
         return dh, total(dembs)

@@ -8,13 +8,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Self, cast, final
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array, xp_of
+
+
+@final
+class Slot:
+    """Stands in the place of a parameter's ``grad``, and takes what a layer adds as it is.
+
+    So nothing is copied, and no memory is held from one backward to the next.
+
+    Attributes:
+        taken: the gradient; None before a backward.
+    """
+
+    def __init__(self) -> None:
+        self.taken: Array | None = None
+
+    def __iadd__(self, gradient: Array) -> Self:
+        """Take ``gradient``, or add it to what was taken before."""
+        self.taken = gradient if self.taken is None else self.taken + gradient
+        return self
+
+    def emptied(self) -> Array:
+        """Return the gradient, and let it go.
+
+        Raises:
+            ValueError: there is none.
+        """
+        taken, self.taken = self.taken, None
+        if taken is None:
+            raise ValueError("a parameter got no gradient")
+        return taken
 
 
 @final
@@ -113,6 +143,13 @@ class Parameters:
             p.grad = self.grad[start:stop].reshape(p.shape)
             start = stop
         self.prepare()
+
+    def open_slots(self) -> list[Slot]:
+        """Put a slot in the place of every parameter's ``grad``, until ``bind``; return them."""
+        slots = [Slot() for _ in self]
+        for p, slot in zip(self, slots, strict=True):
+            p.grad = cast(Array, slot)  # of an array's ways a layer needs but +=
+        return slots
 
     def prepare(self) -> None:
         """Bring ``prepared`` up to date with ``value``: once after every change of the values."""

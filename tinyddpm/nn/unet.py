@@ -32,7 +32,7 @@ from tinyddpm.nn.levels import (
     total,
 )
 from tinyddpm.nn.masks import Masks
-from tinyddpm.nn.parameters import Parameters
+from tinyddpm.nn.parameters import Parameters, Slot
 from tinyddpm.ops.kernels import Kernels, keeping_nothing, reference
 
 
@@ -104,9 +104,13 @@ class UNet:
             values = self.parameters.initial_values(seed, dtype)
         self.parameters.bind(values, grads)
 
-    def replica(self) -> UNet:
-        """Return a network with the same values, in the same memory, and its own gradients."""
-        return UNet(self.config, kernels=self.kernels, values=self.parameters.value)
+    def replica(self) -> tuple[UNet, list[Slot]]:
+        """Return a network with the same values, in the same memory, and the slots that take its
+        gradients, in the order of the parameters.
+        """
+        held = self.parameters
+        twin = UNet(self.config, kernels=self.kernels, values=held.value, grads=held.grad)
+        return twin, twin.parameters.open_slots()
 
     def forward_only(self) -> UNet:
         """Return a network with the same values, in the same memory, for predictions alone: next to
@@ -197,20 +201,27 @@ class UNet:
         if labels.min() < 0 or labels.max() > self.config.classes:
             raise UsageError(f"labels must lie in 0 … {self.config.classes}: got {labels}")
 
-    def backward(self, dy: Array, saved: UNetSaved) -> Array:
-        """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``."""
+    def backward(self, dy: Array, saved: UNetSaved, *, use_up: bool = False) -> Array:
+        """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``.
+
+        To ``use_up`` what was saved is to let go what a stage has kept as soon as its gradients are
+        found, which then take no more memory; ``saved`` is good for one backward only.
+        """
+        down, middle, up = saved.down, saved.middle, saved.up
+        if not use_up:
+            down, middle, up = [s.copied() for s in down], middle.copy(), [s.copied() for s in up]
         dh = self.conv_out.backward(dy, saved.conv_out)
         dh = self.norm_out.backward(dh, saved.norm_out)
         dskips: list[Array] = []
         dembs = []
-        for decoder, decoder_saved in zip(reversed(self.up), reversed(saved.up), strict=True):
-            dh, demb = decoder.backward(dh, decoder_saved, dskips)
+        for decoder in reversed(self.up):
+            dh, demb = decoder.backward(dh, up.pop(), dskips)
             dembs.append(demb)
-        for stage, stage_saved in zip(reversed(self.middle), reversed(saved.middle), strict=True):
-            dh, demb = stage.backward(dh, stage_saved)
+        for stage in reversed(self.middle):
+            dh, demb = stage.backward(dh, middle.pop())
             dembs.append(demb)
-        for encoder, encoder_saved in zip(reversed(self.down), reversed(saved.down), strict=True):
-            dh, demb = encoder.backward(dh, encoder_saved, dskips)
+        for encoder in reversed(self.down):
+            dh, demb = encoder.backward(dh, down.pop(), dskips)
             dembs.append(demb)
         self.embedding.backward(total(dembs), saved.embedding)
         return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)

@@ -8,6 +8,7 @@ Results are committed in the order of the shards, whoever finishes first. Floati
 shards therefore do not depend on the number of workers: one, two or twenty give the same bits.
 """
 
+from tinyddpm.parallel.processes import shared_zeros
 from tinyddpm.parallel.workers import Workers, available_cores, shard_slices
 
-__all__ = ["Workers", "available_cores", "shard_slices"]
+__all__ = ["Workers", "available_cores", "shard_slices", "shared_zeros"]

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from tinyddpm.arrays import Array
-
 TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class Crew(Protocol[TaskT_contra, ResultT_co]):
     """What ``Workers.crew`` returns."""
-
-    def zeros(self, count: int) -> Array:
-        """Return ``count`` float32 zeros in memory that all of the crew see.
-
-        To be asked for before the first run.
-        """
-        ...
 
     def run(self, tasks: Sequence[TaskT_contra], commit: Callable[[int, ResultT_co], None]) -> None:
         """Do the work on each of ``tasks``, in parallel, and ``commit(index, result)`` in order.

@@ -2,7 +2,7 @@
 
 Threads of one interpreter wait for each other's Python: for a step of ``mnist`` two of them take a
 tenth longer than two processes. Forked ones begin as copies of this process, so that the work they
-are to do need not be sent, and share no memory with it afterwards but what ``zeros`` returned.
+are to do need not be sent, and share no memory with it afterwards but ``shared_zeros``.
 
 Tasks and results go through a pipe to each process and back, which must be able to pickle them.
 """
@@ -33,6 +33,11 @@ ResultT = TypeVar("ResultT")
 _FILES = 1 << 20  # as many as most systems let a process open
 
 
+def shared_zeros(count: int) -> Array:
+    """Return ``count`` float32 zeros in memory that this process will share with those forked."""
+    return np.frombuffer(mmap.mmap(-1, count * 4), np.float32)
+
+
 @final
 class Processes(Generic[TaskT, ResultT]):
     """Forked when there is work for the first time; what changes in this process later, they do
@@ -46,10 +51,6 @@ class Processes(Generic[TaskT, ResultT]):
     def __init__(self, count: int, work: Callable[[TaskT], ResultT]) -> None:
         self._count, self._work = count, work
         self._hands: list[_Hand] = []
-
-    def zeros(self, count: int) -> Array:
-        """Return ``count`` float32 zeros, which the processes will share."""
-        return np.frombuffer(mmap.mmap(-1, count * 4), np.float32)
 
     def run(self, tasks: Sequence[TaskT], commit: Callable[[int, ResultT], None]) -> None:
         """As in ``Crew``: task i is done by process i mod W. A single task is done here.

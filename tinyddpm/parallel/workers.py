@@ -15,9 +15,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
-import numpy as np
-
-from tinyddpm.arrays import Array
 from tinyddpm.blas import blas_threads, one_blas_thread
 from tinyddpm.parallel.crew import Crew
 from tinyddpm.parallel.processes import Processes
@@ -69,13 +66,17 @@ class Workers:
         """Stop them."""
         self._open.close()
 
+    def can_be_apart(self) -> bool:
+        """Whether crews of processes can be had from here."""
+        return self.threads > 1 and _can_fork()
+
     def crew(
         self, work: Callable[[TaskT], ResultT], *, apart: bool = False
     ) -> Crew[TaskT, ResultT]:
         """Return as many workers for ``work``: a thread each, or where they are to be ``apart``
         and the system can do it, a process each.
         """
-        if not (apart and self.threads > 1 and _can_fork()):
+        if not (apart and self.can_be_apart()):
             return _Threads(self, work)
         crew = Processes(self.threads, work)
         self._open.callback(crew.close)
@@ -123,9 +124,6 @@ class _Threads(Generic[TaskT, ResultT]):
 
     def __init__(self, workers: Workers, work: Callable[[TaskT], ResultT]) -> None:
         self._workers, self._work = workers, work
-
-    def zeros(self, count: int) -> Array:
-        return np.zeros(count, np.float32)
 
     def run(self, tasks: Sequence[TaskT], commit: Callable[[int, ResultT], None]) -> None:
         self._workers.run(len(tasks), lambda _, index: self._work(tasks[index]), commit)

@@ -9,12 +9,11 @@ only launches; every now and then it reads what the last steps found. The number
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast, final
+from typing import final
 
 import numpy as np
 
 from tinyddpm import optim, rng
-from tinyddpm.arrays import Array
 from tinyddpm.data.dataset import Dataset
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler
 from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
@@ -67,8 +66,7 @@ class DeviceTrainer:
         self._losses = Losses(runtime, table, config.batch)
         parameters = self.network.parameters
         self._gradients = Gradients(runtime, [p.size for p in parameters])
-        for parameter, slot in zip(parameters, self._gradients.slots, strict=True):
-            parameter.grad = cast(Array, slot)
+        self._slots = parameters.open_slots()
         buffers = Buffers(value, parameters.grad, self.adam_m, self.adam_v, self.ema)
         rate = config.lr, config.warmup, config.decay_from
         recipe = Recipe(*rate, config.grad_clip, config.ema_decay)
@@ -131,8 +129,9 @@ class DeviceTrainer:
             masks=batches.masks(state),
             prepare=False,
         )
-        self.network.backward(self._losses.gradient(output, batches, state, weights), saved)
-        self._gradients.gather(parameters.grad)
+        doutput = self._losses.gradient(output, batches, state, weights)
+        self.network.backward(doutput, saved, use_up=True)
+        self._gradients.gather([slot.emptied() for slot in self._slots], parameters.grad)
         self._updates.apply(self._gradients.partial_squares)
         if learnt:
             learnt.learn(self._losses.rows, state)

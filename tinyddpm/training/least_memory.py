@@ -1,8 +1,9 @@
 """The least memory that the steps of a run take on a CPU, found without doing one.
 
-    4 P (4 + S)     float32: value, average and two moments of P parameters, and a gradient for each
-                    of the S shards that are at work at once
-    A S N           what a network's forward keeps for its backward, A of each of a shard's N images
+    4 P · 5         float32: value, average, two moments and gradient of P parameters
+    A S N           what a network's forward keeps for its backward, A of each of the N images of
+                    each of the S shards that are at work at once; or, where it is more,
+    4 P S           the gradients of these shards, before which it goes
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
@@ -28,8 +29,8 @@ def least_memory(config: RunConfig, network: UNet, threads: int) -> int:
     """Return the bytes that the steps of ``config`` take at least, on as many ``threads``."""
     at_once = min(threads, -(-config.batch // config.shard))
     images = min(at_once * config.shard, config.batch)
-    flat = 4 * network.parameters.count * (4 + at_once)
-    return flat + kept_an_image(network) * images + PER_IMAGE * config.batch
+    each, kept = 4 * network.parameters.count, kept_an_image(network) * images
+    return 5 * each + max(kept, each * at_once) + PER_IMAGE * config.batch
 
 
 def kept_an_image(network: UNet) -> int:

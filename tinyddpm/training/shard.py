@@ -6,8 +6,9 @@ works on its shard.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, final
+
+import numpy as np
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array, IntArray
@@ -18,6 +19,7 @@ from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
+from tinyddpm.parallel import shared_zeros
 from tinyddpm.training.config import RunConfig
 
 
@@ -49,15 +51,19 @@ class Shard(NamedTuple):
 
 @final
 class ShardWork:
-    """The networks that shards are sent through, which share values and have gradients of their
-    own: ``network``, and one replica for each worker.
+    """Sends shards through the network: through a replica of it for each worker, which shares its
+    values.
+
+    The gradients are those that the layers found, not copied: of a large network they come to lie
+    where that lay which the forward kept. Only processes copy theirs, to where all see them.
 
     Args:
         config: the run.
         dataset: the training set.
         diffusion: its chain.
-        network: to whose gradient all others will be added.
-        workers: how many shards of a batch may be worked on at once, beside the first.
+        network: to whose gradient those of all shards will be added.
+        workers: how many shards may be worked on at once.
+        apart: whether the workers are processes.
     """
 
     def __init__(
@@ -66,26 +72,20 @@ class ShardWork:
         dataset: Dataset,
         diffusion: GaussianDiffusion,
         network: UNet,
+        *,
         workers: int,
+        apart: bool,
     ) -> None:
         self._config, self._dataset, self._diffusion = config, dataset, diffusion
-        self._networks = [network, *(network.replica() for _ in range(workers))]
+        self._parameters = network.parameters
+        self._copies: list[Array] = []  # of each worker's gradient, flat, in shared memory
+        if apart:
+            value, count = self._parameters.value, self._parameters.count
+            shared, *self._copies = (shared_zeros(count) for _ in range(1 + workers))
+            shared[...] = value
+            self._parameters.bind(shared, self._parameters.grad)
+        self._replicas = [network.replica() for _ in range(workers)]
         self.prepared = 0  # how many times the weights were
-
-    def share_memory(self, zeros: Callable[[int], Array]) -> None:
-        """Put all values and gradients into memory that ``zeros`` returns."""
-        parameters = self._networks[0].parameters
-        value = zeros(parameters.count)
-        value[...] = parameters.value
-        for network in self._networks:
-            network.parameters.bind(value, zeros(parameters.count))
-
-    def network_of(self, number: int) -> UNet:
-        """To whose gradient a shard adds: the first to the network's own, every other to a
-        replica's, which is added to it when its turn has come.
-        """
-        first, *replicas = self._networks
-        return replicas[(number - 1) % len(replicas)] if number else first
 
     def prepare(self, times: int) -> None:
         """See to it that the weights were prepared so many times: each process does it for itself,
@@ -93,19 +93,39 @@ class ShardWork:
         """
         if self.prepared != times:
             self.prepared = times
-            first, *replicas = (network.parameters for network in self._networks)
-            first.prepare()
-            for replica in replicas:
-                replica.adopt_prepared(first)
+            self._parameters.prepare()
+            for replica, _ in self._replicas:
+                replica.parameters.adopt_prepared(self._parameters)
 
     def __call__(self, shard: Shard) -> Array:
-        """Put the gradient of ``shard`` into its network's; return the losses of its images."""
+        """Find the gradient of ``shard``; return the losses of its images."""
         self.prepare(shard.weights)
-        network = self.network_of(shard.number)
-        network.parameters.grad[...] = 0  # whatever an interrupted step has left
-        return self._add_gradient(network, shard)
+        worker = shard.number % len(self._replicas)
+        network, slots = self._replicas[worker]
+        for slot in slots:
+            slot.taken = None  # whatever an interrupted step has left
+        losses = self._backward(network, shard)
+        if self._copies:
+            np.concatenate([slot.emptied().ravel() for slot in slots], out=self._copies[worker])
+        return losses
 
-    def _add_gradient(self, network: UNet, shard: Shard) -> Array:
+    def add_gradient(self, number: int) -> None:
+        """Add what shard ``number`` found to the network's gradient, which begins with the first;
+        to be called in the order of the shards.
+        """
+        worker, total = number % len(self._replicas), self._parameters
+        if self._copies:
+            pairs = [(total.grad, self._copies[worker])]
+        else:
+            _, slots = self._replicas[worker]
+            pairs = [(p.grad, slot.emptied()) for p, slot in zip(total, slots, strict=True)]
+        for grad, part in pairs:
+            if number:
+                np.add(grad, part, out=grad)
+            else:
+                np.copyto(grad, part)
+
+    def _backward(self, network: UNet, shard: Shard) -> Array:
         seed, step, places = self._config.seed, shard.step, shard.places
         x0 = self._images(shard)
         eps = rng.normal(seed, "noise", step=step, samples=places, shape=x0.shape[1:])
@@ -119,7 +139,7 @@ class ShardWork:
             output, x0, xt, eps, shard.t, objective=chain.objective, vlb_weight=chain.vlb_weight
         )
         doutput = self._diffusion.image_losses_backward(shard.dlosses, saved_losses)
-        network.backward(doutput, saved)
+        network.backward(doutput, saved, use_up=True)
         return losses
 
     def _images(self, shard: Shard) -> Array:

@@ -82,10 +82,12 @@ class Trainer:
         self.adam_v = np.zeros_like(value)
         self._blocks = shard_slices(len(value), _BLOCK)
         self._shards = shard_slices(config.batch, config.shard)
-        others = min(workers.threads, len(self._shards) - 1)
-        self._work = ShardWork(config, dataset, self.diffusion, self.network, others)
-        self._crew = workers.crew(self._work, apart=suits_processes(self.network))
-        self._work.share_memory(self._crew.zeros)
+        apart = workers.can_be_apart() and suits_processes(self.network)
+        at_once = min(workers.threads, len(self._shards))
+        self._work = ShardWork(
+            config, dataset, self.diffusion, self.network, workers=at_once, apart=apart
+        )
+        self._crew = workers.crew(self._work, apart=apart)
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
@@ -140,8 +142,7 @@ class Trainer:
         dlosses, losses = (weights / batch).astype(np.float32), np.empty(batch)
 
         def commit(number: int, shard_losses: Array) -> None:
-            if number:
-                self._add_gradient(self._work.network_of(number))
+            self._work.add_gradient(number)
             losses[self._shards[number]] = shard_losses
 
         self._work.prepare(self._work.prepared + 1)
@@ -149,12 +150,6 @@ class Trainer:
         shards = [whole.part(number, images) for number, images in enumerate(self._shards)]
         self._crew.run(shards, commit)
         return losses, times, weights
-
-    def _add_gradient(self, replica: UNet) -> None:
-        """Add a replica's gradient to the network's."""
-        total, part = self.network.parameters.grad, replica.parameters.grad
-        for block in self._blocks:
-            total[block] += part[block]
 
     def _batch_indices(self, step: int) -> IntArray:
         """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
