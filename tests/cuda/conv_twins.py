@@ -53,6 +53,19 @@ def convolution(runtime, precision):
     return Twin(runtime, (forward, ours.backward), (conv2d.conv2d, conv2d.conv2d_backward))
 
 
+def onto(runtime, precision):
+    """A convolution with a bias for each image and a residual."""
+    twin = convolution(runtime, precision)
+
+    def with_residual(forward, backward):
+        return (
+            lambda *inputs, **options: forward(*inputs[:3], residual=inputs[3], **options),
+            lambda dy, saved: (*backward(dy, saved), dy),
+        )
+
+    return Twin(runtime, with_residual(*twin.ours), with_residual(*twin.reference))
+
+
 def doubling(runtime, precision):
     ours = Convolutions(runtime, precision)
 

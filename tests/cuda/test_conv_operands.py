@@ -53,6 +53,17 @@ def test_image_is_rounded_padded_and_summed(sim, precision, rows, channels):
 
 @pytest.mark.parametrize("precision", LOST_BITS)
 @on_one_device
+@given(n=st.sampled_from([1, 2, 3, 600]), rows=st.integers(1, 60), channels=sizes)
+def test_each_image_has_sums_of_its_own(sim, precision, n, rows, channels):
+    x = normals(0, n, rows if n < 9 else 1, channels)
+    operand, sums = Operands(sim, precision).image_and_sums(x, by_image=True)
+    assert sums.shape == (n, channels)
+    np.testing.assert_allclose(sums, x.sum(axis=1, dtype=float), rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(Operands(sim, precision).image(x).values, operand.values)
+
+
+@pytest.mark.parametrize("precision", LOST_BITS)
+@on_one_device
 @given(size=st.sampled_from([1, 3, 4]), c_in=sizes, c_out=sizes)
 def test_weight_is_rounded_turned_and_padded(sim, precision, size, c_in, c_out):
     weight = normals(0, size, size, c_in, c_out)

@@ -7,7 +7,7 @@ as found if either device finds it.
 import numpy as np
 import pytest
 import simulator
-from conv_twins import convolution, integers
+from conv_twins import convolution, integers, onto
 
 from tinyddpm.kernels.cuda import products
 
@@ -46,7 +46,17 @@ BUGS = {
         "chunks / gridDim.z",
     ),
     "the last part is not added": ("fp32", "p < parts;", "p < parts - 1;"),
-    "bias of the neighbour": ("bf16", "v0 += bias[n]", "v0 += bias[n0]"),
+    "bias of the neighbour": ("bf16", "* r.image, n, c_out", "* r.image, n0, c_out"),
+    "bias of the first image": ("tf32", "bias + (size_t)to_next_bias * r.image", "bias"),
+    "bias of the first image, in float32": ("fp32", "(size_t)to_next_bias * r.image", "0"),
+    "residual of the first pixel": ("bf16", "residual + pixel", "residual"),
+    "residual of the first pixel, in float32": ("fp32", "residual[pixel + n]", "residual[n]"),
+    "sums of an image go on into the next": ("bf16", "+ slab, end);", "+ slab, images * rows);"),
+    "sums of all images begin with the first": (
+        "tf32",
+        "int row = image * rows + first + threadIdx.y",
+        "int row = first + threadIdx.y",
+    ),
     "overwrites what others still read": (
         "fp32",
         "multiply(sums, a, b);\n    __syncthreads();",
@@ -82,12 +92,15 @@ def test_planted_bug_is_found(request, monkeypatch, bug):
 def finds_fault(device, precision):
     """Whether a convolution of stride 1 or 2 raises or has a wrong result."""
     shapes = [(2, 9, 7, 37), (3, 3, 37, 40), (40,)]
+    shapes_onto = [*shapes[:2], (2, 40), (2, 9, 7, 40)]
     try:
-        for stride in (1, 2):
-            for result, exact in convolution(device, precision).results(
-                shapes, integers, stride=stride
-            ):
-                np.testing.assert_array_equal(result, exact)
+        pairs = [
+            *convolution(device, precision).results(shapes, integers),
+            *convolution(device, precision).results(shapes, integers, stride=2),
+            *onto(device, precision).results(shapes_onto, integers),
+        ]
+        for result, exact in pairs:
+            np.testing.assert_array_equal(result, exact)
     except AssertionError as error:
         if "cannot compile" in str(error):
             raise

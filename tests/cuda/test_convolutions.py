@@ -6,7 +6,7 @@ is measured on normal numbers. Where there is a GPU, it must give the same.
 
 import numpy as np
 import pytest
-from conv_twins import convolution, dense, doubling, integers, normals
+from conv_twins import convolution, dense, doubling, integers, normals, onto
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulator import SimRuntime
@@ -58,6 +58,16 @@ def test_convolution_is_exact(device, precision, n, height, width, c_in, c_out, 
 
 @on_one_device
 @given(n=st.integers(1, 3), height=sides, width=sides, c_in=channels, c_out=channels)
+def test_biases_of_images_and_a_residual_are_added(
+    device, precision, n, height, width, c_in, c_out
+):
+    for stride, result in ((1, (height, width)), (2, (-(-height // 2), -(-width // 2)))):
+        shapes = [(n, height, width, c_in), (3, 3, c_in, c_out), (n, c_out), (n, *result, c_out)]
+        assert_exact(onto(device, precision).results(shapes, integers, stride=stride))
+
+
+@on_one_device
+@given(n=st.integers(1, 3), height=sides, width=sides, c_in=channels, c_out=channels)
 def test_doubling_is_exact(device, precision, n, height, width, c_in, c_out):
     shapes = [(n, height // 2, width // 2, c_in), (3, 3, c_in, c_out), (c_out,)]
     assert_exact(doubling(device, precision).results(shapes, integers))
@@ -100,11 +110,14 @@ def test_no_bit_depends_on_the_order_of_the_threads(request, monkeypatch, precis
 def test_views_are_taken_as_they_come(sim, precision):
     """Halves of a concatenated array, and images that begin anywhere in memory."""
     x, weight = integers(0, 3, 5, 5, 6), integers(1, 3, 3, 3, 4)
-    dy, bias = integers(2, 3, 5, 5, 8), integers(3, 9)[1:5]
+    dy, bias, residual = integers(2, 3, 5, 5, 8), integers(3, 9)[1:5], integers(4, 2, 5, 5, 9)
     ours, lines = Convolutions(sim, precision), Linears(sim, precision)
 
     def results(take):
-        y, saved = ours.forward(take(x[1:, ..., 3:]), ours.prepare(weight), take(bias))
+        onto = take(residual[..., 1:5])
+        y, saved = ours.forward(
+            take(x[1:, ..., 3:]), ours.prepare(weight), take(bias), residual=onto
+        )
         z, line = lines.forward(take(x[1:, ..., 3:]), lines.prepare(take(weight[1, 1])), take(bias))
         dz = take(dy[1:, ..., :4])
         return [y, z, *ours.backward(dz, saved), *lines.backward(dz, line)]
@@ -119,9 +132,14 @@ def test_shapes_that_do_not_fit_are_refused(sim):
     weight, bias = ours.prepare(normals(0, 3, 3, 5, 4)), normals(1, 4)
     with pytest.raises(ValueError, match=r"of 5 channels.*6, 6, 7"):
         ours.forward(normals(2, 1, 6, 6, 7), weight, bias)
-    with pytest.raises(ValueError, match=r"bias.*\(4,\): got \(5,\)"):
-        ours.forward(normals(2, 1, 6, 6, 5), weight, normals(1, 5))
-    _, saved = ours.forward(normals(2, 1, 6, 6, 5), weight, bias)
+    x = normals(2, 1, 6, 6, 5)
+    for shape in ((5,), (2, 4), (1, 5)):
+        with pytest.raises(ValueError, match=r"bias.*\(4,\) or \(1, 4\): got \(" + str(shape[0])):
+            ours.forward(x, weight, normals(1, *shape))
+    for shape in ((6, 6, 4), (1, 6, 6, 5), (2, 6, 6, 4)):
+        with pytest.raises(ValueError, match=r"residual.*\(1, 6, 6, 4\): got"):
+            ours.forward(x, weight, bias, residual=normals(1, *shape))
+    _, saved = ours.forward(x, weight, bias)
     with pytest.raises(ValueError, match=r"6 × 6.*6, 5, 4"):
         ours.backward(normals(3, 1, 6, 5, 4), saved)
 

@@ -5,6 +5,7 @@ or copy from the host is an error or a wrong result here.
 """
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -124,12 +125,23 @@ def test_times_drawn_by_importance_are_learnt_as_on_the_host(tmp_path, cupy, mon
     run(tmp_path / "run", CPU, config=config, steps=1, resume=True)
     mixed, seen = run(tmp_path / "run", GPU, config=config, resume=True)
     assert seen == [4, 5, 6, 7]
-    assert_close(mixed, whole, 1e-6)
+    assert_close(mixed, whole, 1e-6, but_biases_of_keys(whole))
     np.testing.assert_array_equal(mixed.extra["t_counts"], whole.extra["t_counts"])
     np.testing.assert_allclose(mixed.extra["t_history"], whole.extra["t_history"], rtol=1e-5)
     metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "run")]
     for mine, expected in zip(*(text.splitlines() for text in metrics), strict=True):
         assert json.loads(mine)["loss"] == pytest.approx(json.loads(expected)["loss"], rel=1e-5)
+
+
+def but_biases_of_keys(checkpoint):
+    """Softmax does not see them: their gradient is rounding alone, and Adam makes steps of it."""
+    parts = []
+    for name, shape in checkpoint.parameters:
+        seen = np.ones(math.prod(shape), bool)
+        if name.endswith("qkv.bias"):
+            seen[len(seen) // 3 : 2 * len(seen) // 3] = False
+        parts.append(seen)
+    return np.concatenate(parts)
 
 
 def test_within_an_epoch_nothing_is_copied_from_the_host(cupy):
@@ -218,10 +230,10 @@ CPU = loop.Execution(threads=1, save_every=0, preview_every=0)
 GPU = CPU._replace(device="cuda")
 
 
-def assert_close(a, b, tolerance):
+def assert_close(a, b, tolerance, which=slice(None)):
     assert (a.step, a.parameters, a.config) == (b.step, b.parameters, b.config)
     for name in ("value", *STATE):
-        assert relative(getattr(a, name), getattr(b, name)) < tolerance, name
+        assert relative(getattr(a, name)[which], getattr(b, name)[which]) < tolerance, name
 
 
 def test_a_run_goes_from_device_to_device(tmp_path, cupy):

@@ -50,14 +50,16 @@ def by_tiles(way, x, weight, bias, dy):
     tiling = way(x.dtype)
     v, u = transform_image(x, tiling), transform_weight(weight, tiling)
     y = winograd(v, u, bias, x.shape, tiling)
-    return y, *winograd_backward(dy, v, u, x.shape, tiling)
+    dx, dweight, dbiases = winograd_backward(dy, v, u, x.shape, tiling)
+    return y, dx, dweight, dbiases.sum(axis=0)
 
 
 def by_lines(x, weight, bias, dy):
     """The same along one."""
     y = winograd_1d(x, transform_weight_1d(weight), bias)
     u_reversed = transform_weight_1d(reversed_taps(weight))
-    return y, *winograd_1d_backward(dy, x, u_reversed)
+    dx, dweight, dbiases = winograd_1d_backward(dy, x, u_reversed)
+    return y, dx, dweight, dbiases.sum(axis=0)
 
 
 WAYS = {
@@ -172,7 +174,7 @@ def test_threads_share_a_weight(channels, way):
         y, saved = conv2d(x, prepared, bias)
         return y, *conv2d_backward(y, saved)
 
-    assert isinstance(conv2d(x, PreparedWeight(weight), bias)[1], way)
+    assert isinstance(conv2d(x, PreparedWeight(weight), bias)[1].way, way)
     expected = step(PreparedWeight(weight))
     shared = PreparedWeight(weight)
     with ThreadPoolExecutor(4) as pool:

@@ -11,7 +11,6 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.gradcheck.complex_step import Backward, Case, Forward
 from tinyddpm.ops.attention import QkvOrder, attention, attention_backward
-from tinyddpm.ops.channel_shift import channel_shift, channel_shift_backward
 from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.cross_entropy import cross_entropy, cross_entropy_backward
@@ -58,8 +57,18 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
         inputs = draw((2, 6, 8, 3)), draw((size, size, 3, 4)), draw(4)
         forward = partial(conv2d, stride=stride, pad=pad)
         yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
+    onto = draw((2, 4, 3, 5)), draw((3, 3, 5, 2)), draw((2, 2)), draw((2, 4, 3, 2))
+    yield Case("conv2d, biases and residual", _conv2d_onto, _conv2d_onto_backward, onto)
     inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
     yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
+
+
+def _conv2d_onto(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:
+    return conv2d(x, weight, bias, residual=residual)
+
+
+def _conv2d_onto_backward(dy: Array, saved: Any) -> tuple[Array, ...]:
+    return *conv2d_backward(dy, saved), dy
 
 
 def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
@@ -69,9 +78,6 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
     yield Case("group_norm", norm, group_norm_backward, inputs)
     yield _single("silu", silu, silu_backward, draw((3, 4)))
     yield Case("group_norm_silu", norm_silu, group_norm_silu_backward, inputs)
-    yield Case(
-        "channel_shift", channel_shift, channel_shift_backward, (draw((2, 4, 3, 5)), draw((2, 5)))
-    )
     inputs = draw((2, 4, 3, 5)), draw((2, 5)), draw((2, 5))
     yield Case("scale_shift", scale_shift, scale_shift_backward, inputs)
     keep = draw((2, 4, 3, 5)) > -0.5

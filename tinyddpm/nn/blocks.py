@@ -19,7 +19,6 @@ class ResBlockSaved(NamedTuple):
     """What each step of the branch keeps; ``drop`` and ``shortcut`` where there are such steps."""
 
     norm: Any
-    conv1: Any
     time: Any
     drop: DropoutSaved | None
     conv2: Any
@@ -28,7 +27,7 @@ class ResBlockSaved(NamedTuple):
 
 @final
 class ResBlock:
-    """y = shortcut(x) + conv2(dropout(time_norm_silu(conv1(norm_silu(x)), emb)))."""
+    """y = shortcut(x) + conv2(dropout(time(norm_silu(x), emb))), where ``time`` has conv1 in it."""
 
     def __init__(
         self, build: Builder, name: str, c_in: int, c_out: int, config: UNetConfig, *, site: int
@@ -39,8 +38,7 @@ class ResBlock:
         self.norm = GroupNorm(
             build, f"{name}.norm1", c_in, groups=groups, norm_eps=norm_eps, silu=True
         )
-        self.conv1 = Conv2d(build, f"{name}.conv1", c_in, c_out)
-        self.time = conditioned(build, name, c_out, config)
+        self.time = conditioned(build, name, c_in, c_out, config)
         self.conv2 = Conv2d(build, f"{name}.conv2", c_out, c_out, zero=config.zero_init)
         self.shortcut = (
             Conv2d(build, f"{name}.shortcut", c_in, c_out, size=1, pad=(0, 0))
@@ -51,14 +49,13 @@ class ResBlock:
     def forward(self, x: Array, emb: Array, masks: Masks | None) -> tuple[Array, ResBlockSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
         h, norm = self.norm.forward(x)
-        h, conv1 = self.conv1.forward(h)
         h, time = self.time.forward(h, emb)
         drop = None
         if masks is not None and self.rate:
             h, drop = dropout(h, masks.keep(h, self.rate, self.site), rate=self.rate)
-        h, conv2 = self.conv2.forward(h)
         skip, shortcut = self.shortcut.forward(x) if self.shortcut else (x, None)
-        return skip + h, ResBlockSaved(norm, conv1, time, drop, conv2, shortcut)
+        y, conv2 = self.conv2.forward_onto(skip, h)
+        return y, ResBlockSaved(norm, time, drop, conv2, shortcut)
 
     def backward(self, dy: Array, saved: ResBlockSaved) -> tuple[Array, Array]:
         """Return ``(dx, demb)``."""
@@ -67,7 +64,6 @@ class ResBlock:
         if saved.drop is not None:
             dh = dropout_backward(dh, saved.drop)
         dh, demb = self.time.backward(dh, saved.time)
-        dh = self.conv1.backward(dh, saved.conv1)
         dh = self.norm.backward(dh, saved.norm)
         return dskip + dh, demb
 

@@ -89,6 +89,12 @@ class Conv2d:
         """Map (N, H, W, C_in) to (N, H_out, W_out, C_out)."""
         return self.op(x, self.weight.prepared, self.bias.value)
 
+    def forward_onto(self, residual: Array, x: Array) -> tuple[Array, Any]:
+        """Return ``residual`` (N, H_out, W_out, C_out) plus the convolution of ``x``; the gradient
+        of ``residual`` is ``dy``.
+        """
+        return self.op(x, self.weight.prepared, self.bias.value, residual=residual)
+
     def backward(self, dy: Array, saved: Any) -> Array:
         """Return ``dx``."""
         dx: Array
@@ -96,6 +102,17 @@ class Conv2d:
         self.weight.grad += dweight
         self.bias.grad += dbias
         return dx
+
+    def forward_shifted(self, x: Array, shift: Array) -> tuple[Array, Any]:
+        """Convolve ``x`` and add ``shift`` (N, C_out) to all pixels of each image."""
+        return self.op(x, self.weight.prepared, self.bias.value + shift)
+
+    def backward_shifted(self, dy: Array, saved: Any) -> tuple[Array, Array]:
+        """Return ``(dx, dshift)``."""
+        dx, dweight, dshift = self.op_backward(dy, saved)
+        self.weight.grad += dweight
+        self.bias.grad += dshift.sum(axis=0)
+        return dx, dshift
 
 
 @final

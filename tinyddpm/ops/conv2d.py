@@ -3,13 +3,15 @@ last.
 
 With the input zero-padded by ``pad = (before, after)`` on both image axes and stride s,
 
-    y[n, i, j]     = bias + Σ_{a, b} x_padded[n, s i + a, s j + b] weight[a, b]
+    y[n, i, j]     = bias + Σ_{a, b} x_padded[n, s i + a, s j + b] weight[a, b] + residual[n, i, j]
     dweight[a, b]  = Σ_{n, i, j} x_padded[n, s i + a, s j + b]ᵀ dy[n, i, j]
     dx_padded[n, s i + a, s j + b] += dy[n, i, j] weight[a, b]ᵀ       for every tap (a, b)
     dbias          = Σ_{n, i, j} dy[n, i, j]
 
 each tap (a, b) being one matrix product over the channels: forward and backward read the same way,
-and no unfolded copy of the input is kept.
+and no unfolded copy of the input is kept. Each image may have a bias of its own, which is then not
+summed over n: so a block is told the time (Ho et al. 2020, arXiv 2006.11239, appendix B). What is
+added as a residual has dy for its gradient.
 """
 
 from __future__ import annotations
@@ -27,16 +29,25 @@ class Conv2dSaved(NamedTuple):
     weight: Array  # (kh, kw, C_in, C_out)
     stride: int
     pad: tuple[int, int]
+    summed: tuple[int, ...]  # the axes that bias does not have
 
 
 def conv2d(
-    x: Array, weight: Array, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    stride: int = 1,
+    pad: tuple[int, int] = (1, 1),
+    residual: Array | None = None,
 ) -> tuple[Array, Conv2dSaved]:
     """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out).
 
-    y[n, i, j] = bias + Σ_{a, b} x_padded[n, s i + a, s j + b] weight[a, b], s the ``stride``.
-    ``pad`` is the number of zero rows (and columns) before and after the image: (1, 1) for a 3×3
-    kernel in the middle, (0, 1) for the stride-2 convolutions of Ho et al., (0, 0) for 1×1.
+    y[n, i, j] = bias + Σ_{a, b} x_padded[n, s i + a, s j + b] weight[a, b], s the ``stride``, and
+    ``residual`` (N, H_out, W_out, C_out) is added where there is one. ``bias`` is (C_out,), or
+    (N, C_out), one for each image. ``pad`` is the number of zero rows (and columns) before and
+    after the image: (1, 1) for a 3×3 kernel in the middle, (0, 1) for the stride-2 convolutions of
+    Ho et al., (0, 0) for 1×1.
     """
     x_padded = _padded(x, pad)
     y = xp_of(x).zeros(
@@ -45,12 +56,14 @@ def conv2d(
     )
     for a, b in _taps(weight):
         y += _window(x_padded, a, b, y, stride) @ weight[a, b]
-    return y + bias, Conv2dSaved(x, weight, stride, pad)
+    y = y + bias.reshape(-1, 1, 1, y.shape[3])
+    saved = Conv2dSaved(x, weight, stride, pad, (0, 1, 2) if bias.ndim == 1 else (1, 2))
+    return y if residual is None else y + residual, saved
 
 
 def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
-    x, weight, stride, pad = saved
+    x, weight, stride, pad, summed = saved
     xp = xp_of(dy)
     rows = dy.reshape(-1, dy.shape[3])
     x_padded = _padded(x, pad)
@@ -63,7 +76,7 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
         dwindow += dy @ weight[a, b].T
     before, (height, width) = pad[0], x.shape[1:3]
     dx = dx_padded[:, before : before + height, before : before + width]
-    return dx, dweight, rows.sum(axis=0)
+    return dx, dweight, dy.sum(axis=summed)
 
 
 def _padded(x: Array, pad: tuple[int, int]) -> Array:

@@ -18,7 +18,6 @@ from typing import Any
 
 from tinyddpm.arrays import Array
 from tinyddpm.ops.attention import attention, attention_backward
-from tinyddpm.ops.channel_shift import channel_shift, channel_shift_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
@@ -47,8 +46,6 @@ class Kernels:
     group_norm_backward: Backward
     group_norm_silu: Forward
     group_norm_silu_backward: Backward
-    channel_shift: Forward
-    channel_shift_backward: Backward
     silu: Forward
     silu_backward: Backward
     attention: Forward
@@ -69,8 +66,6 @@ reference = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
-    channel_shift=channel_shift,
-    channel_shift_backward=channel_shift_backward,
     silu=silu,
     silu_backward=silu_backward,
     attention=attention,

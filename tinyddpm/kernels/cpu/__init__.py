@@ -1,7 +1,6 @@
 """The ``cpu`` table: NumPy twins that make few passes over memory and long matrix products."""
 
 from tinyddpm.kernels.cpu.attention import attention, attention_backward
-from tinyddpm.kernels.cpu.channel_shift import channel_shift, channel_shift_backward
 from tinyddpm.kernels.cpu.conv2d import (
     PreparedWeight,
     conv2d,
@@ -33,8 +32,6 @@ cpu = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
-    channel_shift=channel_shift,
-    channel_shift_backward=channel_shift_backward,
     silu=silu,
     silu_backward=silu_backward,
     attention=attention,

@@ -94,15 +94,65 @@ class Im2colSaved(NamedTuple):
     pad: tuple[int, int]
 
 
-Conv2dSaved = WinogradSaved | Winograd1dSaved | Im2colSaved
+WaySaved = WinogradSaved | Winograd1dSaved | Im2colSaved
+
+
+class Conv2dSaved(NamedTuple):
+    """What the way that was taken needs, and whether each image had a bias of its own."""
+
+    way: WaySaved
+    biases: bool
+
 
 _FEW_CHANNELS = 40  # harmonic mean up to which one axis is faster
 
 
 def conv2d(
-    x: Array, weight: PreparedWeight, bias: Array, *, stride: int = 1, pad: tuple[int, int] = (1, 1)
+    x: Array,
+    weight: PreparedWeight,
+    bias: Array,
+    *,
+    stride: int = 1,
+    pad: tuple[int, int] = (1, 1),
+    residual: Array | None = None,
 ) -> tuple[Array, Conv2dSaved]:
-    """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
+    """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out); add ``bias``, (C_out,)
+    or of each image (N, C_out), and ``residual``.
+    """
+    y, way = _convolved(x, weight, bias, stride, pad)
+    if residual is not None:
+        y += residual
+    return y, Conv2dSaved(way, bias.ndim == 2)
+
+
+def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+    dx, dweight, dbiases = _gradients(dy, saved.way)
+    return dx, dweight, dbiases if saved.biases else dbiases.sum(axis=0)
+
+
+def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
+    """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
+    tiling = doubled(x.dtype)
+    if _winograd_pays(x, weight, tiling):
+        y, way = _winograd(x, weight.transformed_for_doubled, bias, tiling)
+        return y, Conv2dSaved(way, biases=False)
+    doubled_x = upsample(x)
+    y = im2col(doubled_x, weight.weight, bias, 1, (1, 1))
+    return y, Conv2dSaved(Im2colSaved(doubled_x, weight, 1, (1, 1)), biases=False)
+
+
+def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
+    dx, dweight, dbias = conv2d_backward(dy, saved)
+    if isinstance(saved.way, Im2colSaved):  # of the doubled image
+        dx = upsample_backward(dx)
+    return dx, dweight, dbias
+
+
+def _convolved(
+    x: Array, weight: PreparedWeight, bias: Array, stride: int, pad: tuple[int, int]
+) -> tuple[Array, WaySaved]:
     if (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1)):
         if _mean_channels(weight) <= _FEW_CHANNELS:
             return winograd_1d(x, weight.transformed_1d, bias), Winograd1dSaved(x, weight)
@@ -112,8 +162,8 @@ def conv2d(
     return im2col(x, weight.weight, bias, stride, pad), Im2colSaved(x, weight, stride, pad)
 
 
-def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+def _gradients(dy: Array, saved: WaySaved) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)``, dbias of each image."""
     if isinstance(saved, WinogradSaved):
         return winograd_backward(dy, *saved)
     if isinstance(saved, Winograd1dSaved):
@@ -124,24 +174,6 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
     if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
         return im2col_same_backward(dy, x, weight.reversed, pad)
     return im2col_backward(dy, x, weight.weight, stride, pad)
-
-
-def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
-    """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
-    tiling = doubled(x.dtype)
-    if _winograd_pays(x, weight, tiling):
-        return _winograd(x, weight.transformed_for_doubled, bias, tiling)
-    doubled_x = upsample(x)
-    y = im2col(doubled_x, weight.weight, bias, 1, (1, 1))
-    return y, Im2colSaved(doubled_x, weight, 1, (1, 1))
-
-
-def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
-    dx, dweight, dbias = conv2d_backward(dy, saved)
-    if isinstance(saved, Im2colSaved):  # of the doubled image
-        dx = upsample_backward(dx)
-    return dx, dweight, dbias
 
 
 def _winograd(x: Array, u: Array, bias: Array, tiling: Tiling) -> tuple[Array, WinogradSaved]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cpu.sums import row_sums
+from tinyddpm.kernels.cpu.sums import pixel_sums
 
 
 def im2col(x: Array, weight: Array, bias: Array, stride: int, pad: tuple[int, int]) -> Array:
@@ -30,14 +30,15 @@ def im2col(x: Array, weight: Array, bias: Array, stride: int, pad: tuple[int, in
     height = (x_padded.shape[1] - kh) // stride + 1
     width = (x_padded.shape[2] - kw) // stride + 1
     y = _columns(x_padded, kh, kw, height, width, stride) @ weight.reshape(-1, c_out)
-    y += bias
-    return y.reshape(len(x), height, width, c_out)
+    y = y.reshape(len(x), height, width, c_out)
+    y += bias.reshape(-1, 1, 1, c_out)
+    return y
 
 
 def im2col_backward(
     dy: Array, x: Array, weight: Array, stride: int, pad: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out); dbias by image."""
     kh, kw, c_in, c_out = weight.shape
     n, height, width, _ = dy.shape
     x_padded = _padded(x, pad)
@@ -47,7 +48,7 @@ def im2col_backward(
     dx_padded = _folded(dcolumns, x_padded.shape, stride)
     bottom, right = pad[0] + x.shape[1], pad[0] + x.shape[2]
     dx = np.ascontiguousarray(dx_padded[:, pad[0] : bottom, pad[0] : right])
-    return dx, dweight.reshape(weight.shape), row_sums(rows)
+    return dx, dweight.reshape(weight.shape), pixel_sums(dy)
 
 
 def im2col_same_backward(
@@ -61,7 +62,7 @@ def im2col_same_backward(
     dx = (dy_columns @ weight_reversed.reshape(-1, c_in)).reshape(x.shape)
     dreversed = (x.reshape(-1, c_in).T @ dy_columns).reshape(c_in, kh, kw, c_out)
     dweight = np.ascontiguousarray(dreversed[:, ::-1, ::-1].transpose(1, 2, 0, 3))
-    return dx, dweight, row_sums(dy.reshape(-1, c_out))
+    return dx, dweight, pixel_sums(dy)
 
 
 def reversed_taps(weight: Array) -> Array:

@@ -114,7 +114,8 @@ def winograd(v: Array, u: Array, bias: Array, shape: tuple[int, ...], tiling: Ti
     n, height, width, _ = shape
     points = len(tiling.g)
     m = v @ u  # (P·P, tiles, C_out)
-    m[points + 1] += bias
+    by_image = m[points + 1].reshape(n, -1, u.shape[2])
+    by_image += bias.reshape(-1, 1, u.shape[2])
     y = _both_axes(tiling.at, m.reshape(points, points, -1))
     cells = _cells(n, 4, tiling.tiles(height), tiling.tiles(width), u.shape[2], v.dtype)
     cells[...] = y.reshape(cells.shape)
@@ -124,13 +125,15 @@ def winograd(v: Array, u: Array, bias: Array, shape: tuple[int, ...], tiling: Ti
 def winograd_backward(
     dy: Array, v: Array, u: Array, shape: tuple[int, ...], tiling: Tiling
 ) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy``, the gradient of what ``winograd`` returned."""
+    """Return ``(dx, dweight, dbias)`` for ``dy``, the gradient of what ``winograd`` returned; dbias
+    by image.
+    """
     n, height, width, c_in = shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
     points = len(tiling.g)
     dy_cells = _filled_cells(dy, 4, rows, columns)
     dm = _both_axes(tiling.at.T, dy_cells).reshape(points * points, -1, dy.shape[3])
-    dbias = row_sums(dm[points + 1])
+    dbias = row_sums(dm[points + 1].reshape(n, rows * columns, -1))
     dweight = _weight_gradient(v, dm, tiling.g)
     dv = dm @ u.swapaxes(1, 2)
     dd = _both_axes(tiling.bt.T, dv.reshape(points, points, n, rows, columns, c_in))

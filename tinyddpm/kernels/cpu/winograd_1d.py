@@ -34,7 +34,7 @@ import numpy as np
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.im2col import reversed_taps
-from tinyddpm.kernels.cpu.sums import row_sums
+from tinyddpm.kernels.cpu.sums import pixel_sums
 from tinyddpm.kernels.cpu.winograd import SMALL_PRODUCT, plain
 
 
@@ -89,7 +89,7 @@ def winograd_1d(x: Array, u: Array, bias: Array) -> Array:
 
 
 def winograd_1d_backward(dy: Array, x: Array, u_reversed: Array) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C_out).
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C_out); dbias by image.
 
     ``u_reversed`` is the transform of the kernel of the transpose, as ``reversed_taps`` gives it.
     """
@@ -102,7 +102,7 @@ def winograd_1d_backward(dy: Array, x: Array, u_reversed: Array) -> tuple[Array,
     du = layout.neighbours(v).swapaxes(3, 4) @ layout.pixels(dm)
     dreversed = tiling.g.T @ du.sum(axis=(1, 2)).reshape(6, -1)
     dweight = reversed_taps(dreversed.reshape(3, 3, c_out, c_in))
-    return dx, dweight, row_sums(dy.reshape(-1, c_out))
+    return dx, dweight, pixel_sums(dy)
 
 
 def layout_of(x: Array, c_out: int) -> Layout:
@@ -126,7 +126,7 @@ def _convolved(v: Array, u: Array, bias: Array | None, layout: Layout, height: i
     np.matmul(layout.neighbours(v), u[:, None, None], out=layout.pixels(m))
     rows = layout.tile_rows(m)
     if bias is not None:  # the second column of Aᵀ is (1, 1, 1, 1)
-        rows[:, :, 1] += np.tile(bias, layout.width + 1)
+        rows[:, :, 1] += np.tile(bias.reshape(-1, 1, c_out), layout.width + 1)
     y = plain(v.dtype).at @ rows[..., : layout.width * c_out]  # (N, tiles, 4, W·C_out)
     y = y.reshape(layout.images, 4 * layout.tiles, layout.width, c_out)
     return np.ascontiguousarray(y[:, :height])

@@ -2,7 +2,8 @@
 // they are multiplied, on tensor cores. OPERAND is bf16, or float rounded to tf32; products are added
 // up in float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
-//     convolve          y[m, n]  = bias[n] + sum_k A[m, k] B[n, k]    m: pixel of y, k: (tap, channel)
+//     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
+//                       m: pixel of y, k: (tap, channel)
 //                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
 //     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
 //                       A = the source pixel that k meets at the tap, B = dy
@@ -79,6 +80,12 @@ template <class Visit> __device__ __forceinline__ void for_each_pair(const Sums&
       }
 }
 
+// Adds one or two values of a row that has `columns`.
+__device__ __forceinline__ void add_pair(float& v0, float& v1, const float* row, int column, int columns) {
+  v0 += row[column];
+  if (column + 1 < columns) v1 += row[column + 1];
+}
+
 // Writes one or two values of a row that has `columns`.
 __device__ __forceinline__ void store_pair(float* row, int column, int columns, float v0, float v1) {
   if (columns % 2 == 0 && column < columns) {
@@ -130,8 +137,9 @@ __device__ __forceinline__ void advance(Place& k, int channels, int c_in, int ta
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
-         float* ALIGNED y, int transpose, int images, int in_h, int in_w, int c_in, int out_h,
-         int out_w, int c_out, int kh, int kw, int stride, int before) {
+         const float* residual, float* ALIGNED y, int to_next_bias, int transpose, int images,
+         int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride,
+         int before) {
   DYNAMIC_SHARED(shared);
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -191,10 +199,8 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     n += n0;
     if (r.image >= images || n >= c_out) return;
     size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
-    if (bias) {
-      v0 += bias[n];
-      if (n + 1 < c_out) v1 += bias[n + 1];
-    }
+    if (bias) add_pair(v0, v1, bias + (size_t)to_next_bias * r.image, n, c_out);
+    if (residual) add_pair(v0, v1, residual + pixel, n, c_out);
     store_pair(y + pixel, n, c_out, v0, v1);
   });
 }

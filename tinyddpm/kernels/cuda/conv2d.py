@@ -27,6 +27,7 @@ class Conv2dSaved(NamedTuple):
     x: Operand  # (N, H, W, C_in)
     weight: PreparedWeight
     geometry: Geometry
+    biases: bool = False  # one for each image
 
 
 @final
@@ -49,20 +50,24 @@ class Convolutions:
         *,
         stride: int = 1,
         pad: tuple[int, int] = (1, 1),
+        residual: Array | None = None,
     ) -> tuple[Array, Conv2dSaved]:
-        """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out)."""
+        """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out); add ``bias``,
+        (C_out,) or of each image (N, C_out), and ``residual``.
+        """
         source = x.shape[1:3]
         (height, width), (kh, kw), around = source, weight.kernel, sum(pad)
         result = (height + around - kh) // stride + 1, (width + around - kw) // stride + 1
         geometry = Geometry(weight.kernel, stride, pad[0], source, result)
         operand = self._operands.image(x)
-        y = self._products.convolve(operand, weight.plain.by_out, geometry, bias)
-        return y, Conv2dSaved(operand, weight, geometry)
+        rows = weight.plain.by_out
+        y = self._products.convolve(operand, rows, geometry, bias, residual=residual)
+        return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
 
     def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
-        x, weight, geometry = saved
-        operand, dbias = self._operands.image_and_sums(dy)
+        x, weight, geometry, biases = saved
+        operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         rows = weight.plain.by_in
         dx = self._products.convolve(operand, rows, geometry, transpose=True)
         return dx, self._products.weight_gradient(x, operand, geometry), dbias
@@ -79,7 +84,7 @@ class Convolutions:
 
     def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
-        x, weight, geometry = saved
+        x, weight, geometry, _ = saved
         operand, dbias = self._operands.image_and_sums(dy)
         dx = self._products.convolve(operand, weight.folded.by_in, geometry)
         dfolded = self._products.weight_gradient(operand, x, geometry)

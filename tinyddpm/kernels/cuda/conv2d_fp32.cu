@@ -19,9 +19,9 @@ __device__ __forceinline__ void multiply(float sums[4][4], const Tile& a, const 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-convolve(const float* x, const float* weight, const float* bias, float* y, int transpose,
-         int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw,
-         int stride, int before) {
+convolve(const float* x, const float* weight, const float* bias, const float* residual, float* y,
+         int to_next_bias, int transpose, int images, int in_h, int in_w, int c_in, int out_h,
+         int out_w, int c_out, int kh, int kw, int stride, int before) {
   __shared__ __align__(16) Tile a, b; // so that four values are one load
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -61,7 +61,10 @@ convolve(const float* x, const float* weight, const float* bias, float* y, int t
     for (int j = 0; j < 4; j++) {
       int n = n0 + threadIdx.x % 16 * 4 + j;
       if (n >= c_out) continue;
-      y[pixel + n] = bias ? sums[i][j] + bias[n] : sums[i][j];
+      float v = sums[i][j];
+      if (bias) v += bias[(size_t)to_next_bias * r.image + n];
+      if (residual) v += residual[pixel + n];
+      y[pixel + n] = v;
     }
   }
 }

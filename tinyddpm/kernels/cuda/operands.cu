@@ -28,18 +28,19 @@ __device__ __forceinline__ void load(float v[PIECE], const float* row, int chann
   }
 }
 
-// Writes x (rows, c) as an operand (rows, c_padded), and the sum over each slab of rows into
-// partial (slabs, c); either may be null. A block is some pieces wide and takes blockDim.y rows at
-// once.
+// Writes x (images, rows, c) as an operand (images, rows, c_padded), and the sum over each slab of an
+// image's rows into partial (slabs, images, c); either may be null. A block is some pieces wide and
+// takes blockDim.y rows at once.
 extern "C" __global__ void __launch_bounds__(THREADS)
-pack(const float* __restrict__ x, OPERAND* __restrict__ ALIGNED packed, float* partial, int rows,
-     int c, int c_padded, int slab) {
+pack(const float* __restrict__ x, OPERAND* __restrict__ ALIGNED packed, float* partial, int images,
+     int rows, int c, int c_padded, int slab) {
   __shared__ float sums[THREADS * PIECE];
   int piece = blockIdx.y * blockDim.x + threadIdx.x, channel = piece * PIECE;
   int thread = threadIdx.y * blockDim.x + threadIdx.x, width = blockDim.x * PIECE;
-  int last = min((int)blockIdx.x * slab + slab, rows);
+  int image = blockIdx.x % images, first = blockIdx.x / images * slab, end = image * rows + rows;
+  int last = min(image * rows + first + slab, end);
   float sum[PIECE] = {};
-  for (int row = blockIdx.x * slab + threadIdx.y; row < last && channel < c; row += blockDim.y) {
+  for (int row = image * rows + first + threadIdx.y; row < last && channel < c; row += blockDim.y) {
     float v[PIECE];
     load(v, x + (size_t)row * c, channel, c);
     Piece rounded;

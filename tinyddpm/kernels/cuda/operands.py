@@ -60,6 +60,22 @@ class Weights(NamedTuple):
     by_in: Operand  # (C_in, kh, kw, C_out): multiplies images of C_out channels
 
 
+class _Slabs(NamedTuple):
+    """How the pixels of some images, each of them a row, are cut into what one block takes."""
+
+    images: int
+    rows: int  # of an image
+    number: int  # of slabs of an image
+    each: int  # rows in a slab
+
+    @classmethod
+    def of(cls, x: Array, images: int) -> _Slabs:
+        """Cut ``x`` (…, C), whose pixels are those of so many ``images``."""
+        rows = x.size // x.shape[-1] // images
+        number = min(blocks(_SLABS, images), blocks(rows, _SLAB))
+        return cls(images, rows, number, blocks(rows, number))
+
+
 @final
 class Operands:
     """Makes the operands of products in one precision."""
@@ -73,16 +89,20 @@ class Operands:
         x = contiguous(x)
         operand = self._image_like(x)
         if self._packs_images:
-            self._pack(x, operand.values, None)
+            self._pack(x, operand.values, None, _Slabs.of(x, 1))
         return operand
 
-    def image_and_sums(self, x: Array) -> tuple[Operand, Array]:
-        """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,)."""
+    def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Array]:
+        """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,), or
+        over those of each image, (N, C).
+        """
         x = contiguous(x)
         operand = self._image_like(x)
-        partial = self._runtime.empty((_slabs(x), x.shape[-1]))
-        self._pack(x, operand.values if self._packs_images else None, partial)
-        return operand, summed(self._runtime, partial)
+        slabs = _Slabs.of(x, len(x) if by_image else 1)
+        partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
+        self._pack(x, operand.values if self._packs_images else None, partial, slabs)
+        sums = summed(self._runtime, partial)
+        return operand, sums if by_image else sums[0]
 
     def weights(self, weight: Array) -> Weights:
         """Return the operands of ``weight`` (kh, kw, C_in, C_out)."""
@@ -122,13 +142,11 @@ class Operands:
         shape = (*pixels, self._padded(channels))
         return Operand(self._runtime.empty(shape, self._format.dtype), channels)
 
-    def _pack(self, x: Array, packed: Array | None, partial: Array | None) -> None:
-        channels, slabs = x.shape[-1], _slabs(x)
-        pixels = x.size // channels
-        piece = max(self._format.piece, 4)
+    def _pack(self, x: Array, packed: Array | None, partial: Array | None, slabs: _Slabs) -> None:
+        channels, piece = x.shape[-1], max(self._format.piece, 4)
         width = min(blocks(channels, piece), 32)
-        grid = (slabs, blocks(channels, piece * width))
-        sizes = (pixels, channels, self._padded(channels), blocks(pixels, slabs))
+        grid = (slabs.number * slabs.images, blocks(channels, piece * width))
+        sizes = (slabs.images, slabs.rows, channels, self._padded(channels), slabs.each)
         self._launch("pack", grid, (width, _THREADS // width), (x, packed, partial, *sizes))
 
     def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
@@ -153,8 +171,3 @@ class PreparedWeight:
     def folded(self) -> Weights:
         """For doubling and convolution in one."""
         return self._operands.doubling_weights(self._weight)
-
-
-def _slabs(x: Array) -> int:
-    """The number of slabs into which the pixels of ``x`` (…, C) are cut."""
-    return min(_SLABS, blocks(x.size // x.shape[-1], _SLAB))

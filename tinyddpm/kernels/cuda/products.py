@@ -14,7 +14,14 @@ from typing import NamedTuple, final
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import FORMATS, Operand
 from tinyddpm.kernels.cuda.partial_sums import summed
-from tinyddpm.kernels.cuda.runtime import Argument, Dim3, Precision, Runtime, blocks
+from tinyddpm.kernels.cuda.runtime import (
+    Argument,
+    Dim3,
+    Precision,
+    Runtime,
+    blocks,
+    contiguous,
+)
 from tinyddpm.kernels.cuda.source import Defines
 
 _BLOCKS = 264  # keep a large card busy: two for each of 132 multiprocessors
@@ -98,14 +105,17 @@ class Products:
         geometry: Geometry,
         bias: Array | None = None,
         *,
+        residual: Array | None = None,
         transpose: bool = False,
     ) -> Array:
-        """Return y (N, h, w, D) for ``x`` (N, H, W, C), ``weight`` (D, kh, kw, C), ``bias`` (D,).
+        """Return y (N, h, w, D) for ``x`` (N, H, W, C) and ``weight`` (D, kh, kw, C).
 
-        ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
+        What is added is ``bias``, (D,) or (N, D), and ``residual`` (N, h, w, D). ``transpose``
+        exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
 
         Raises:
-            ValueError: ``x`` has another size or other channels, or ``bias`` another shape.
+            ValueError: ``x`` has another size or other channels, or ``bias`` or ``residual``
+                another shape.
         """
         kernel, stride, before, source, result = geometry
         if transpose:
@@ -121,11 +131,16 @@ class Products:
         m = n * blocks(result[0], phases) * blocks(result[1], phases)
         tile = self._tile(m, d, copies=phases * phases)
         y = self._runtime.empty((n, *result, d))
-        if bias is not None and bias.shape != (d,):
-            raise ValueError(f"the bias must have shape {(d,)}: got {bias.shape}")
-        sizes = (int(transpose), n, *source, c, *result, d, *kernel, stride, before)
+        if bias is not None and bias.shape not in {(d,), (n, d)}:
+            raise ValueError(f"the bias must have shape {(d,)} or {(n, d)}: got {bias.shape}")
+        if residual is not None and residual.shape != y.shape:
+            raise ValueError(f"the residual must have shape {y.shape}: got {residual.shape}")
+        added = [array if array is None else contiguous(array) for array in (bias, residual)]
+        to_next_bias = d if bias is not None and bias.ndim == 2 else 0
+        sizes = (n, *source, c, *result, d, *kernel, stride, before)
+        args = (x.values, weight.values, *added, y, to_next_bias, int(transpose), *sizes)
         grid = (tile.number(m, d), 1, phases * phases)
-        self._launch("convolve", tile, grid, (x.values, weight.values, bias, y, *sizes))
+        self._launch("convolve", tile, grid, args)
         return y
 
     def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:

@@ -1,6 +1,4 @@
-"""The ``cuda`` table: the hot ops as kernels of our own, so that a whole step can be captured; an
-addition and a sum are left to CuPy.
-"""
+"""The ``cuda`` table: the hot ops as kernels of our own, so that a whole step can be captured."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.linear import Linears
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.silu import Silu
-from tinyddpm.ops.channel_shift import channel_shift, channel_shift_backward
 from tinyddpm.ops.kernels import Kernels
 
 
@@ -33,8 +30,6 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
         group_norm_backward=norm.backward,
         group_norm_silu=norm_silu.forward,
         group_norm_silu_backward=norm_silu.backward,
-        channel_shift=channel_shift,
-        channel_shift_backward=channel_shift_backward,
         silu=silu.forward,
         silu_backward=silu.backward,
         attention=attention.forward,
