@@ -9,6 +9,8 @@ import numpy as np
 from tinyddpm.kernels.cuda.attention import attention_defines
 from tinyddpm.kernels.cuda.batch import batch_defines
 from tinyddpm.kernels.cuda.denoise import denoise_defines
+from tinyddpm.kernels.cuda.dropout import DROPOUT_DEFINES
+from tinyddpm.kernels.cuda.group_norm import group_norm_defines
 from tinyddpm.kernels.cuda.loss import LossTable
 from tinyddpm.kernels.cuda.operands import FORMATS
 from tinyddpm.kernels.cuda.products import TILES, conv2d_defines
@@ -34,7 +36,11 @@ BUILDS = {
     "second_moment.cu": [second_moment_defines(last=10)],
     "update.cu": [UPDATE_DEFINES],
 }
-BUILDS["group_norm.cu"] = [{"VECTOR": v, "SILU": silu} for v in (1, 4) for silu in (0, 1)]
+BUILDS["dropout.cu"] = list(DROPOUT_DEFINES.values())
+BUILDS["group_norm.cu"] = [
+    group_norm_defines(vector, silu=silu, bf16=bf16)
+    for vector, silu, bf16 in ((1, 0, 0), (4, 0, 0), (1, 1, 0), (4, 1, 0), (4, 1, 1))
+]
 BUILDS["silu.cu"] = [{}]
 BUILDS["attention.cu"] = [
     attention_defines(width, precision)

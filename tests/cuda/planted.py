@@ -38,6 +38,16 @@ GROUP_NORM = {
     ),
 }
 
+NORM_FOR_A_PRODUCT = {
+    "bf16 is cut off and not rounded": ("= to_bf16(v.at[i])", "= __float_as_uint(v.at[i]) >> 16"),
+}
+
+DROPOUT = {
+    "the last values are lost": ("i < size; i++", "i < size - 1; i++"),
+    "the mask of the next value": ("kept.at[i] ?", "kept.at[(i + 1) % 4] ?"),
+    "what is kept is not scaled": ("{ return x * scale; }", "{ return x; }"),
+}
+
 ATTENTION = {
     "what was added is not scaled": ("result[j][i] *= rescale;", ";"),
     "the total is not scaled": ("total[half] *= rescale;", ""),

@@ -10,7 +10,8 @@ from simulator import SimRuntime
 
 from tinyddpm.arrays import to_host
 from tinyddpm.kernels.cuda import group_norm
-from tinyddpm.kernels.cuda.group_norm import GroupNorm
+from tinyddpm.kernels.cuda.group_norm import GroupNorm, group_norm_defines
+from tinyddpm.kernels.cuda.operands import Operands
 from tinyddpm.kernels.cuda.source import source
 
 pytestmark = pytest.mark.cuda_sim
@@ -124,6 +125,29 @@ def test_takes_half_of_a_concatenation(device):
         np.testing.assert_array_equal(to_host(result), exact)
 
 
+@pytest.mark.parametrize("channels", [8, 40, 12, 13])
+def test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, channels):
+    """The same that packing makes of it, and packed only if channels are to be padded."""
+    x = placed(device, normals(0, 2, 5, 7, channels))
+    weight, bias = (placed(device, normals(seed, channels)) for seed in (1, 2))
+    inputs = {"groups": 1, "norm_eps": 1e-2}
+    plain, _ = GroupNorm(device, silu=True).forward(x, weight, bias, **inputs)
+    operands, norm = Operands(device, "bf16"), GroupNorm(device, silu=True, precision="bf16")
+    y, saved = norm.forward(x, weight, bias, **inputs)
+    assert y.dtype == (np.float32 if channels % 8 else np.uint16)
+    operand, expected = operands.image(y), operands.image(plain)
+    assert (operand.values is y) == (channels % 8 == 0)
+    assert operand.channels == channels
+    np.testing.assert_array_equal(to_host(operand.values), to_host(expected.values))
+    dy = placed(device, normals(9, *x.shape))
+    for mine, exact in zip(
+        norm.backward(dy, saved),
+        GroupNorm(device, silu=True).backward(dy, saved),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(to_host(mine), to_host(exact))
+
+
 def test_refuses_groups_that_do_not_divide(sim):
     ones = np.ones(6, np.float32)
     with pytest.raises(ValueError, match="C=6, groups=4"):
@@ -141,7 +165,9 @@ def test_launches_two_kernels_forward_and_three_backward(sim):
 
 @pytest.mark.cuda_compile
 def test_keeps_its_budget_of_registers(compile_cubin):
-    _, usages = compile_cubin(source("group_norm.cu", {"VECTOR": 4, "SILU": 1}), "sm_90")
-    assert usages.keys() == BUDGET.keys()
-    for name, usage in usages.items():
-        assert usage.registers <= BUDGET[name], name
+    for bf16 in (False, True):
+        defines = group_norm_defines(4, silu=True, bf16=bf16)
+        _, usages = compile_cubin(source("group_norm.cu", defines), "sm_90")
+        assert usages.keys() == BUDGET.keys()
+        for name, usage in usages.items():
+            assert usage.registers <= BUDGET[name], name

@@ -10,12 +10,24 @@ import pytest
 import simulator
 import test_batch
 import test_device_walk
+import test_dropout
+import test_group_norm
 import test_loss
 import test_second_moment
 import test_update
 import twins
 from conv_twins import normals
-from planted import ATTENTION, BATCH, GROUP_NORM, LOSS, SECOND_MOMENT, UPDATE, WALK
+from planted import (
+    ATTENTION,
+    BATCH,
+    DROPOUT,
+    GROUP_NORM,
+    LOSS,
+    NORM_FOR_A_PRODUCT,
+    SECOND_MOMENT,
+    UPDATE,
+    WALK,
+)
 
 from tinyddpm.kernels.cuda import group_norm
 
@@ -30,6 +42,16 @@ def norm_is_right(device):
             [(2, 13, 9, 24), (24,), (24,)], normals, groups=8
         )
     return twins.largest_error(pairs) < 1e-5
+
+
+def norm_for_a_product_is_right(device):
+    test_group_norm.test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, 24)
+    return True
+
+
+def dropout_is_right(device):
+    test_dropout.test_is_the_reference(device, (1, 3, 3, 3))
+    return True
 
 
 def attention_is_right(device):
@@ -73,6 +95,8 @@ def walk_is_right(device):
 
 CHECKS = [
     (norm_is_right, GROUP_NORM),
+    (norm_for_a_product_is_right, NORM_FOR_A_PRODUCT),
+    (dropout_is_right, DROPOUT),
     (attention_is_right, ATTENTION),
     (batch_is_right, BATCH),
     (loss_is_right, LOSS),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyddpm.arrays import cuda_obstacle, to_device, to_host
+from tinyddpm.arrays import cuda_obstacle, to_device, to_host, xp_of
 from tinyddpm.kernels.cpu import cpu
 from tinyddpm.kernels.cpu.norm import MANY_CHANNELS
 from tinyddpm.nn.config import UNetConfig
@@ -85,6 +85,13 @@ def attentions(draw):
 
 
 @st.composite
+def dropouts(draw):
+    shape = (draw(small), draw(small), draw(small), draw(small))
+    keep = np.array(draw(st.lists(st.booleans(), min_size=7, max_size=7)))
+    return Case([shape], {"keep": np.resize(keep, shape), "rate": 0.3})
+
+
+@st.composite
 def images(draw):
     return Case([(draw(small), draw(small), draw(small), draw(small))], {})
 
@@ -95,6 +102,7 @@ CASES = {
     "upsample_conv2d": doublings(),
     "group_norm": norms(),
     "group_norm_silu": norms(),
+    "dropout": dropouts(),
     "silu": images(),
     "attention": attentions(),
 }
@@ -115,6 +123,8 @@ def forward(table, entry, inputs, options):
     if entry == "linear" or "conv2d" in entry:
         prepare = table.prepare_linear if entry == "linear" else table.prepare_conv2d
         inputs[1] = prepare(inputs[1])
+    if "keep" in options:
+        options = options | {"keep": xp_of(inputs[0]).asarray(options["keep"])}
     return getattr(table, entry)(*inputs, **options)
 
 

@@ -12,7 +12,6 @@ from tinyddpm.nn.conditioning import AddTime, ScaleShiftTime
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
 from tinyddpm.nn.masks import Masks
-from tinyddpm.ops.dropout import DropoutSaved, dropout, dropout_backward
 
 
 class ResBlockSaved(NamedTuple):
@@ -20,7 +19,7 @@ class ResBlockSaved(NamedTuple):
 
     norm: Any
     time: Any
-    drop: DropoutSaved | None
+    drop: Any
     conv2: Any
     shortcut: Any
 
@@ -34,7 +33,7 @@ class ResBlock:
     ) -> None:
         conditioned = AddTime if config.conditioning == "add" else ScaleShiftTime
         groups, norm_eps = config.groups, config.norm_eps
-        self.rate, self.site = config.dropout, site
+        self.kernels, self.rate, self.site = build.kernels, config.dropout, site
         self.norm = GroupNorm(
             build, f"{name}.norm1", c_in, groups=groups, norm_eps=norm_eps, silu=True
         )
@@ -52,7 +51,8 @@ class ResBlock:
         h, time = self.time.forward(h, emb)
         drop = None
         if masks is not None and self.rate:
-            h, drop = dropout(h, masks.keep(h, self.rate, self.site), rate=self.rate)
+            keep = masks.keep(h, self.rate, self.site)
+            h, drop = self.kernels.dropout(h, keep, rate=self.rate)
         skip, shortcut = self.shortcut.forward(x) if self.shortcut else (x, None)
         y, conv2 = self.conv2.forward_onto(skip, h)
         return y, ResBlockSaved(norm, time, drop, conv2, shortcut)
@@ -62,7 +62,7 @@ class ResBlock:
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)
         if saved.drop is not None:
-            dh = dropout_backward(dh, saved.drop)
+            dh = self.kernels.dropout_backward(dh, saved.drop)
         dh, demb = self.time.backward(dh, saved.time)
         dh = self.norm.backward(dh, saved.norm)
         return dskip + dh, demb

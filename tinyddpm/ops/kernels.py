@@ -19,6 +19,7 @@ from typing import Any
 from tinyddpm.arrays import Array
 from tinyddpm.ops.attention import attention, attention_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
+from tinyddpm.ops.dropout import dropout, dropout_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
@@ -46,6 +47,8 @@ class Kernels:
     group_norm_backward: Backward
     group_norm_silu: Forward
     group_norm_silu_backward: Backward
+    dropout: Forward
+    dropout_backward: Backward
     silu: Forward
     silu_backward: Backward
     attention: Forward
@@ -66,6 +69,8 @@ reference = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
+    dropout=dropout,
+    dropout_backward=dropout_backward,
     silu=silu,
     silu_backward=silu_backward,
     attention=attention,

@@ -14,6 +14,7 @@ from tinyddpm.kernels.cpu.norm import (
     group_norm_silu,
     group_norm_silu_backward,
 )
+from tinyddpm.ops.dropout import dropout, dropout_backward
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.ops.linear import linear, linear_backward
 from tinyddpm.ops.silu import silu, silu_backward
@@ -32,6 +33,8 @@ cpu = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
+    dropout=dropout,
+    dropout_backward=dropout_backward,
     silu=silu,
     silu_backward=silu_backward,
     attention=attention,

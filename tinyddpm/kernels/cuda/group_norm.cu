@@ -15,7 +15,8 @@
 // The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
 // the mean is far from zero, and the mean remains the pair (pivot, offset) to the end.
 //
-// VECTOR (1 or 4) channels make one load or store.
+// VECTOR (1 or 4) channels make one load or store. RESULT, the type of y, is float, or bf16 for a
+// product that takes y as it is.
 #include "prims.cuh"
 #include "sigmoid.cuh"
 
@@ -42,6 +43,14 @@ __device__ __forceinline__ void store(float* to, const Values& v) {
 #else
   *to = v.at[0];
 #endif
+}
+
+__device__ __forceinline__ void store(bf16* to, const Values& v) {
+  struct __align__(2 * VECTOR) Rounded {
+    bf16 at[VECTOR];
+  } rounded;
+  for (int i = 0; i < VECTOR; i++) rounded.at[i] = to_bf16(v.at[i]);
+  *(Rounded*)to = rounded;
 }
 
 __device__ __forceinline__ float act(float h) { return SILU ? h * sigmoid(h) : h; }
@@ -173,7 +182,7 @@ group_norm_moments(const float* ALIGNED x, float* partial, int pixels, int chann
 // moments (N, G, 2): offset, r
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
-                 const float* partial, float* ALIGNED y, float* moments, int pixels,
+                 const float* partial, RESULT* ALIGNED y, float* moments, int pixels,
                  int channels, int groups, int slab_pixels, int pivot_pixel, float norm_eps) {
   DYNAMIC_SHARED(memory);
   float* mine = (float*)memory; // (G, 2)

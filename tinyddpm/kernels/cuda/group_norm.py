@@ -1,18 +1,30 @@
 """Group normalisation, alone or followed by SiLU, on a GPU: twins of ``ops.group_norm`` and
 ``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu``.
+
+What SiLU follows goes into a convolution: it is written as that wants it where it can be (see
+``operands.written_as``), which saves a pass that reads it and one that writes it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, final
 
+import numpy as np
+
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.operands import written_as
 from tinyddpm.kernels.cuda.partial_sums import summed
-from tinyddpm.kernels.cuda.runtime import Argument, Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.source import Defines
 
 _THREADS = 256
 # Values in a slab: enough to make its sums worth a block, few enough that one image fills many.
 _SLAB = 8192
+
+
+def group_norm_defines(vector: int, *, silu: bool, bf16: bool) -> Defines:
+    """The constants of ``group_norm.cu``."""
+    return {"VECTOR": vector, "SILU": int(silu), "RESULT": "bf16" if bf16 else "float"}
 
 
 class GroupNormSaved(NamedTuple):
@@ -50,10 +62,16 @@ class _Cut(NamedTuple):
 
 @final
 class GroupNorm:
-    """The kernels of one runtime; ``silu`` says what follows the norm."""
+    """The kernels of one runtime.
 
-    def __init__(self, runtime: Runtime, *, silu: bool) -> None:
-        self._runtime, self._silu = runtime, int(silu)
+    Args:
+        runtime: the device.
+        silu: whether SiLU follows the norm.
+        precision: of the product that the result goes into.
+    """
+
+    def __init__(self, runtime: Runtime, *, silu: bool, precision: Precision = "fp32") -> None:
+        self._runtime, self._silu, self._precision = runtime, silu, precision
 
     def forward(
         self, x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
@@ -71,7 +89,8 @@ class GroupNorm:
         cut = _cut(x.shape, groups)
         partial = empty((len(x), cut.slabs, groups, 2))
         self._launch("group_norm_moments", x, partial, cut=cut, shared_bytes=cut.table_bytes)
-        y, moments = empty(x.shape), empty((len(x), groups, 2))
+        y = empty(x.shape, written_as(self._precision, cut.channels))
+        moments = empty((len(x), groups, 2))
         args = (x, weight, bias, partial, y, moments)
         self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
         return y, GroupNormSaved(x, weight, bias, moments)
@@ -96,9 +115,9 @@ class GroupNorm:
         self, name: str, *arrays: Array, cut: _Cut, shared_bytes: int, last: tuple[float, ...] = ()
     ) -> None:
         """A kernel with a block for each slab of each image."""
-        function = self._runtime.function(
-            "group_norm.cu", name, {"VECTOR": cut.vector, "SILU": self._silu}
-        )
+        bf16 = written_as(self._precision, cut.channels) == np.uint16
+        defines = group_norm_defines(cut.vector, silu=self._silu, bf16=bf16)
+        function = self._runtime.function("group_norm.cu", name, defines)
         grid = (cut.slabs, len(arrays[0]))
         args: list[Argument] = [*arrays, *cut, *last]
         self._runtime.launch(function, grid, (_THREADS,), args, shared_bytes=shared_bytes)

@@ -2,8 +2,9 @@
 
 An operand is of the product's precision and its channels are padded with zeros to pieces of 16
 bytes. In fp32 nothing is rounded or padded, and an image is an operand as it is. The others cost a
-pass over the image, 6 (bf16) or 8 (tf32) bytes a value; what a forward keeps for its backward is
-the operand, in bf16 half the bytes of the image.
+pass over the image, 6 (bf16) or 8 (tf32) bytes a value, but where the kernel before has written
+bf16 itself; what a forward keeps for its backward is the operand, in bf16 half the bytes of the
+image.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ FORMATS: dict[Precision, Format] = {
 }
 
 
+def written_as(precision: Precision, channels: int) -> npt.DTypeLike:
+    """The type in which a kernel may write an image that will be multiplied in ``precision``: that
+    of the operand if it is known by it and no channels are padded, else float32.
+    """
+    dtype, piece, _ = FORMATS[precision]
+    return np.float32 if channels % piece else dtype
+
+
 class Operand(NamedTuple):
     """An image, or a weight turned so that the channels which it is multiplied by come last."""
 
@@ -85,8 +94,10 @@ class Operands:
         self._packs_images = precision != "fp32"
 
     def image(self, x: Array) -> Operand:
-        """Return the operand of ``x`` (N, H, W, C)."""
+        """Return the operand of ``x`` (N, H, W, C): itself where it was written as one."""
         x = contiguous(x)
+        if x.dtype != np.float32:
+            return Operand(x, x.shape[-1])
         operand = self._image_like(x)
         if self._packs_images:
             self._pack(x, operand.values, None, _Slabs.of(x, 1))

@@ -15,6 +15,8 @@
 
 typedef unsigned short bf16; // the bits
 
+__device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((unsigned)x << 16); }
+
 #ifdef __CUDACC__
 
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]

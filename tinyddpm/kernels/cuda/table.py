@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyddpm.kernels.cuda.attention import Attention
 from tinyddpm.kernels.cuda.conv2d import Convolutions
+from tinyddpm.kernels.cuda.dropout import Dropout
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.linear import Linears
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
@@ -14,7 +15,8 @@ from tinyddpm.ops.kernels import Kernels
 def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
     """Return the table whose kernels run on ``runtime``; ``precision`` is that of products."""
     linears, convolutions = Linears(runtime, precision), Convolutions(runtime, precision)
-    norm, norm_silu = GroupNorm(runtime, silu=False), GroupNorm(runtime, silu=True)
+    norm = GroupNorm(runtime, silu=False)
+    norm_silu, dropout = GroupNorm(runtime, silu=True, precision=precision), Dropout(runtime)
     silu, attention = Silu(runtime), Attention(runtime, precision)
     return Kernels(
         name=f"cuda, {precision}",
@@ -30,6 +32,8 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
         group_norm_backward=norm.backward,
         group_norm_silu=norm_silu.forward,
         group_norm_silu_backward=norm_silu.backward,
+        dropout=dropout.forward,
+        dropout_backward=dropout.backward,
         silu=silu.forward,
         silu_backward=silu.backward,
         attention=attention.forward,

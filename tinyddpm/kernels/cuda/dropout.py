@@ -1,0 +1,42 @@
+"""Dropout on a GPU: twin of ``ops.dropout``, also of bf16, which a norm writes for a product."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.source import Defines
+from tinyddpm.ops.dropout import DropoutSaved
+
+_THREADS = 256
+DROPOUT_DEFINES: dict[str, Defines] = {
+    "float32": {"VALUE": "float"},
+    "uint16": {"VALUE": "bf16"},
+}
+
+
+@final
+class Dropout:
+    """The kernels of one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def forward(self, x: Array, keep: Array, *, rate: float) -> tuple[Array, DropoutSaved]:
+        """Zero ``x`` where ``keep`` is false, and scale the rest by 1/(1 − rate)."""
+        return self._dropped(x, keep, rate), DropoutSaved(keep, rate)
+
+    def backward(self, dy: Array, saved: DropoutSaved) -> Array:
+        """Return ``dx``."""
+        return self._dropped(dy, *saved)
+
+    def _dropped(self, x: Array, keep: Array, rate: float) -> Array:
+        x, keep = contiguous(x), contiguous(keep)
+        y = self._runtime.empty(x.shape, x.dtype)
+        function = self._runtime.function("dropout.cu", "dropout", DROPOUT_DEFINES[x.dtype.name])
+        args = x, keep.view(np.uint8), y, 1 / (1 - rate), x.size
+        self._runtime.launch(function, (blocks(x.size, 4 * _THREADS),), (_THREADS,), args)
+        return y
