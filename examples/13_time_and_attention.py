@@ -1,6 +1,6 @@
 """How the network is told the time, and what attention sees.
 
-    e(t) = [cos(t ω) | sin(t ω)],   ω from 1 down to 1/10000             one vector for each t
+    e(t) = [cos(t ω) | sin(t ω)],   ω from 1 down to almost 1/10000      one vector for each t
     y = softmax(q kᵀ/√D) v                                  Vaswani et al. 2017, arXiv 1706.03762
 
 Claim: e(t)·e(t + k) depends on k alone, and is greatest at k = 0: near times look alike, at any t.

@@ -45,7 +45,8 @@ def resolve_device(device: str) -> str:
     raise DeviceError(
         "device cuda cannot be used",
         cause=obstacle,
-        remedy='pip install "tinyddpm[cuda12]" on a machine with an NVIDIA driver, or --device cpu',
+        remedy='pip install "cupy-cuda12x[ctk]>=14,<15" on a machine with an NVIDIA driver, or '
+        "--device cpu",
     )
 
 

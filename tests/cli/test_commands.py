@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,7 +212,9 @@ def test_cuda_without_cupy_names_the_way_out(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     code, _, err = cli("train", "--device", "cuda")
     assert code == 2
-    assert 'pip install "tinyddpm[cuda12]"' in err
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        (cupy,) = tomllib.load(file)["project"]["optional-dependencies"]["cuda12"]
+    assert f'pip install "{cupy}"' in err
     code, _, err = cli("train", "--device", "auto", "--train-steps", 1, "--batch", 2)
     assert code == 0
     assert "device: cpu (no GPU: CuPy is not installed)" in err

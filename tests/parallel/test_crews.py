@@ -121,6 +121,7 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words(error):
     with Workers(2) as workers, pytest.raises(RuntimeError) as raised:
         workers.crew(work, apart=True).run("ab", lambda _index, _none: None)
     assert str(raised.value) == f"{type(error).__name__}: {error}"
+    assert "raise error" in raised.value.__notes__[0]  # where it came from
 
 
 @forks

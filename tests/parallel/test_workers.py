@@ -79,6 +79,21 @@ def test_an_exception_comes_out_and_ends_the_work(threads, where):
     assert committed == [0, 1, 2, 3, 0, 1]
 
 
+def test_the_first_to_fail_is_raised_and_all_before_it_are_committed():
+    """Not the first in time: here the last fails at once, and the first takes longest."""
+    committed = []
+
+    def compute(_, index):
+        time.sleep(0.05 * (3 - index))
+        if index:
+            raise ValueError(f"index {index}")
+
+    with Workers(4) as workers:
+        with pytest.raises(ValueError, match="index 1"):
+            workers.run(4, compute, lambda index, _: committed.append(index))
+        assert committed == [0]
+
+
 def test_blas_is_held_to_one_thread_and_given_back():
     control = blas_threads()
     assert control is not None, "NumPy's own wheels bring an OpenBLAS that can be reached"

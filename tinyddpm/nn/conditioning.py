@@ -4,7 +4,7 @@ second, where the norm and SiLU are.
 add            silu(group_norm(h + e)),                     e = linear(emb)            Ho et al.
 scale-shift    silu(group_norm(h) (1 + scale) + shift),     [scale | shift] = linear(emb)
                                                                      Nichol & Dhariwal, app. A
-h = conv1(x), of which e is a bias that each image has for itself.
+h = conv1(x); e is added to it as a bias of each image.
 """
 
 from __future__ import annotations

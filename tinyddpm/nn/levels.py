@@ -75,7 +75,9 @@ class EncoderLevel:
     def backward(
         self, dh: Array, saved: EncoderLevelSaved, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``; use up ``saved``, and the gradient of each skip in ``dskips``."""
+        """Return ``(dh, demb)``; pop the stages from ``saved``, and the gradients of this level's
+        skips from ``dskips``.
+        """
         dembs = []
         if self.downsample:
             dh = self.downsample.backward(dh + dskips.pop(), saved.downsample)
@@ -122,8 +124,8 @@ class DecoderLevel:
     def backward(
         self, dh: Array, saved: DecoderLevelSaved, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``, and append the gradient of each skip to ``dskips``; use up
-        ``saved``.
+        """Return ``(dh, demb)``; pop the stages and joins from ``saved``, and append the gradients
+        of this level's skips to ``dskips``.
         """
         dembs = []
         if self.upsample:

@@ -90,7 +90,8 @@ class Workers:
     ) -> None:
         """Call ``compute(worker, index)`` for each index below ``count``, in parallel, and
         ``commit(index, result)`` in the order of the indices, one at a time, on the thread that
-        computed it. The first exception of either is raised, and no further index is begun.
+        computed it. The exception of the first index that fails in either is raised when all before
+        it are committed, and no further index is begun.
         """
         if self._pool is None or count == 1:
             for index in range(count):
@@ -103,11 +104,9 @@ class Workers:
         ]
         try:
             wait(futures)
-        except BaseException:  # Ctrl-C: they are to begin nothing more
-            turn.fail()
-            raise
-        for future in futures:
-            future.result()
+        except BaseException as error:  # Ctrl-C: they are to begin nothing more
+            turn.fail(0, error)
+        turn.raise_error()
 
 
 def _can_fork() -> bool:
@@ -130,17 +129,21 @@ class _Threads(Generic[TaskT, ResultT]):
 
 
 class _Turn:
-    """Hands out the indices, and lets their results through in order."""
+    """Hands out the indices, and lets their results through in order, up to the first that fails.
+
+    Attributes:
+        error: what it failed with; None if none did.
+    """
 
     def __init__(self, count: int) -> None:
-        self._count, self._next, self._committed = count, 0, 0
-        self._failed = False
+        self._next, self._committed, self._end = 0, 0, count
+        self.error: BaseException | None = None
         self._changed = threading.Condition()
 
     def take(self) -> int | None:
-        """The next index, or None when there is none left or another thread failed."""
+        """The next index, or None when there is none left or one has failed."""
         with self._changed:
-            if self._failed or self._next == self._count:
+            if self._next >= self._end:
                 return None
             self._next += 1
             return self._next - 1
@@ -148,18 +151,31 @@ class _Turn:
     def wait_for(self, index: int) -> bool:
         """Wait until all earlier indices are committed; False if one of them failed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failed or self._committed == index)
-            return not self._failed
+            self._changed.wait_for(lambda: self._end <= index or self._committed == index)
+            return index < self._end
 
     def done(self) -> None:
         with self._changed:
             self._committed += 1
             self._changed.notify_all()
 
-    def fail(self) -> None:
+    def fail(self, index: int, error: BaseException) -> None:
+        """Let no index from this one on through."""
         with self._changed:
-            self._failed = True
+            if index < self._end:
+                self._end, self.error = index, error
             self._changed.notify_all()
+
+    def raise_error(self) -> None:
+        """Raise what was failed with, and forget it: its traceback knows who knows this object, and
+        such a cycle would keep the work alive.
+        """
+        error, self.error = self.error, None
+        try:
+            if error:
+                raise error
+        finally:
+            del error
 
 
 def _work(
@@ -168,13 +184,12 @@ def _work(
     compute: Callable[[int, int], T],
     commit: Callable[[int, T], None],
 ) -> None:
-    try:
-        while (index := turn.take()) is not None:
+    while (index := turn.take()) is not None:
+        try:
             result = compute(worker, index)
             if not turn.wait_for(index):
                 return
             commit(index, result)
             turn.done()
-    except BaseException:
-        turn.fail()
-        raise
+        except BaseException as error:  # the thread that waits for all raises it
+            turn.fail(index, error)

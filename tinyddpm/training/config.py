@@ -1,7 +1,7 @@
 """Everything that a run's result is a function of, and the named choices of it.
 
-Where and how fast a run goes (threads, device, how often it saves) changes no bit of its result,
-and is not in here.
+How fast a run goes (threads, how often it saves) changes no bit of its result, a GPU in place of
+the CPU nothing but the rounding: that is not in here.
 """
 
 from __future__ import annotations

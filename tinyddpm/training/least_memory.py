@@ -7,9 +7,9 @@
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
-A is the difference between sending four images through the network and two: prepared weights are
-kept once, and of a single image small maps are convolved in another way. What comes and goes within
-a layer is not counted, nor what the process has already.
+A is half the difference between sending four images through the network and two: prepared weights
+are kept once, and of a single image small maps are convolved in another way. What comes and goes
+within a layer is not counted, nor what the process has already.
 """
 
 from __future__ import annotations

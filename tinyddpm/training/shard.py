@@ -27,7 +27,7 @@ class Shard(NamedTuple):
     """What a worker is told of its part of a step's batch.
 
     Attributes:
-        weights: how many times they are to have been prepared.
+        weights: which they are, by how many times they were prepared.
         number: of the shard.
         places: of its images in the batch (N,).
         indices: of its images in the data set (N,).

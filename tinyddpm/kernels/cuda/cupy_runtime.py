@@ -81,8 +81,8 @@ class CupyRuntime:
             raise DeviceError(
                 f"the CUDA kernels of {file} do not compile",
                 cause=(str(error).strip() or type(error).__name__).splitlines()[0],
-                remedy='the extra that fits the driver, pip install "tinyddpm[cuda12]" or '
-                '"tinyddpm[cuda13]", or --device cpu',
+                remedy='CuPy that fits the driver, pip install "cupy-cuda12x[ctk]>=14,<15" or '
+                '"cupy-cuda13x[ctk]>=14,<15", or --device cpu',
             ) from error
         return module
 
