@@ -46,6 +46,7 @@ DROPOUT = {
     "the last values are lost": ("i < size; i++", "i < size - 1; i++"),
     "the mask of the next value": ("kept.at[i] ?", "kept.at[(i + 1) % 4] ?"),
     "what is kept is not scaled": ("{ return x * scale; }", "{ return x; }"),
+    "bf16 is not scaled": ("to_float(x) * scale", "to_float(x)"),
 }
 
 ATTENTION = {

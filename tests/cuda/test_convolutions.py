@@ -61,16 +61,28 @@ def test_convolution_is_exact(device, precision, n, height, width, c_in, c_out, 
 def test_biases_of_images_and_a_residual_are_added(
     device, precision, n, height, width, c_in, c_out
 ):
-    for stride, result in ((1, (height, width)), (2, (-(-height // 2), -(-width // 2)))):
-        shapes = [(n, height, width, c_in), (3, 3, c_in, c_out), (n, c_out), (n, *result, c_out)]
-        assert_exact(onto(device, precision).results(shapes, integers, stride=stride))
+    halved = -(-height // 2), -(-width // 2)
+    ways = [
+        (3, 1, (1, 1), (height, width)),
+        (3, 2, (1, 1), halved),
+        (1, 1, (0, 0), (height, width)),
+    ]
+    for size, stride, pad, result in ways:
+        shapes = [
+            (n, height, width, c_in),
+            (size, size, c_in, c_out),
+            (n, c_out),
+            (n, *result, c_out),
+        ]
+        assert_exact(onto(device, precision).results(shapes, integers, stride=stride, pad=pad))
 
 
 @on_one_device
 @given(n=st.integers(1, 3), height=sides, width=sides, c_in=channels, c_out=channels)
 def test_doubling_is_exact(device, precision, n, height, width, c_in, c_out):
-    shapes = [(n, height // 2, width // 2, c_in), (3, 3, c_in, c_out), (c_out,)]
-    assert_exact(doubling(device, precision).results(shapes, integers))
+    for bias in ((c_out,), (n, c_out)):
+        shapes = [(n, height // 2, width // 2, c_in), (3, 3, c_in, c_out), bias]
+        assert_exact(doubling(device, precision).results(shapes, integers))
 
 
 @on_one_device

@@ -135,6 +135,7 @@ def test_times_drawn_by_importance_are_learnt_as_on_the_host(tmp_path, cupy, mon
 
 def but_biases_of_keys(checkpoint):
     """Softmax does not see them: their gradient is rounding alone, and Adam makes steps of it."""
+    assert TINY.qkv_order == "qkv first"
     parts = []
     for name, shape in checkpoint.parameters:
         seen = np.ones(math.prod(shape), bool)

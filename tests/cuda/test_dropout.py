@@ -54,6 +54,11 @@ def test_bf16_is_scaled_and_rounded_to_nearest(device, shape):
     np.testing.assert_array_equal(decoded(to_host(y)), decoded(to_host(expected)))
 
 
+def test_refuses_a_mask_of_another_shape(sim):
+    with pytest.raises(ValueError, match=r"\(2, 3, 3, 4\): got \(1, 3, 3, 4\)"):
+        Dropout(sim).forward(normals(0, 2, 3, 3, 4), kept(sim, (1, 3, 3, 4)), rate=RATE)
+
+
 def test_takes_views_with_gaps(sim):
     x, keep = normals(0, 2, 3, 3, 8), kept(sim, (2, 3, 3, 4))
     y, _ = Dropout(sim).forward(placed(sim, x)[..., 4:], keep, rate=RATE)

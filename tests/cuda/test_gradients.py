@@ -44,6 +44,13 @@ def test_fewer_blocks_than_chunks(sim, parts, monkeypatch):
     np.testing.assert_array_equal(grad, np.concatenate(parts))
 
 
+def test_one_of_each_parameter_is_expected(sim, parts):
+    table, grad = Gradients(sim, SIZES), sim.empty((sum(SIZES),))
+    for found in (parts[:-1], [*parts, parts[0]]):
+        with pytest.raises(ValueError, match=rf"7 gradients were expected: got {len(found)}"):
+            table.gather(found, grad)
+
+
 def test_gradients_that_are_not_contiguous(sim, parts):
     table, grad = Gradients(sim, SIZES), sim.empty((sum(SIZES),))
     table.gather([part[::-1] for part in parts], grad)

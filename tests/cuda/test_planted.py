@@ -51,6 +51,7 @@ def norm_for_a_product_is_right(device):
 
 def dropout_is_right(device):
     test_dropout.test_is_the_reference(device, (1, 3, 3, 3))
+    test_dropout.test_bf16_is_scaled_and_rounded_to_nearest(device, (1, 3, 3, 8))
     return True
 
 

@@ -20,7 +20,7 @@ from tinyddpm.kernels.cpu.conv2d import (
     conv2d_backward,
 )
 from tinyddpm.kernels.cpu.im2col import reversed_taps
-from tinyddpm.kernels.cpu.norm import group_norm
+from tinyddpm.kernels.cpu.norm import group_norm, group_norm_silu, group_norm_silu_backward
 from tinyddpm.kernels.cpu.winograd import (
     SMALL_PRODUCT,
     doubled,
@@ -161,6 +161,18 @@ def test_a_norm_centres_its_input_only_where_the_mean_is_far(mean, centred):
     x = (mean + random(0, 2, 28, 28, 16)).astype(np.float32)
     _, saved = group_norm(x, np.ones(16, np.float32), np.zeros(16, np.float32), groups=8)
     assert (saved.z is not x) == centred
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(120, True), (128, False)])
+def test_the_factors_of_silu_are_kept_of_few_channels_only(channels, kept):
+    x, ones = random(0, 1, 4, 4, channels), np.ones(channels)
+    y, saved = group_norm_silu(x, ones, ones, groups=8)
+    assert (saved.activated is not None) == kept
+    dy = random(1, *y.shape)
+    results = group_norm_silu_backward(dy, saved)
+    made_anew = group_norm_silu_backward(dy, saved._replace(activated=None))
+    for one, other in zip(results, made_anew, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def doublings(draw):
     channels = draw(st.sampled_from([st.integers(1, 9), st.integers(24, 64)]))
     x_shape = (draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
     c_in, c_out = draw(channels), draw(channels)
-    return Case([(*x_shape, c_in), (3, 3, c_in, c_out), (c_out,)], {})
+    bias = draw(st.sampled_from([(c_out,), (x_shape[0], c_out)]))
+    return Case([(*x_shape, c_in), (3, 3, c_in, c_out), bias], {})
 
 
 @st.composite

@@ -193,6 +193,26 @@ def test_a_backward_may_use_up_what_was_saved(name):
     assert len(held) > 100
 
 
+def test_what_is_used_up_goes_stage_by_stage():
+    network = random_network(narrow("mnist"))
+    x = images(network.config, 2)
+    y, saved = network.forward(x, T)
+    of_decoder = [weakref.ref(s.block.conv2.x) for level in saved.up for s in level.stages]
+    of_encoder = [weakref.ref(s.block.conv2.x) for level in saved.down for s in level.stages]
+    alive = []
+    first_level = network.down[0].backward
+
+    def last_but_one(*args):
+        alive.append([[array() is not None for array in part] for part in (of_decoder, of_encoder)])
+        return first_level(*args)
+
+    network.down[0].backward = last_but_one
+    network.backward(np.ones_like(y), saved, use_up=True)
+    ((decoder, encoder),) = alive
+    assert not any(decoder[:-1])
+    assert all(encoder[: network.config.blocks])
+
+
 def test_a_replica_shares_values_and_has_slots_for_gradients():
     network = random_network(narrow("mnist"), dtype=np.float32)
     replica, slots = network.replica()

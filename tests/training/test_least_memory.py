@@ -59,13 +59,15 @@ def test_it_grows_with_the_images_that_are_at_work_at_once():
 
 
 def test_of_a_large_network_gradients_take_more_than_what_a_small_image_keeps():
-    wide = UNetConfig(image_size=4, channels=(64, 64), attention_at=(2,), groups=8)
-    large = replace(config_of(64, 1), network=wide)
+    """And no step takes less than is told."""
+    wide = UNetConfig(image_size=16, channels=(8, 256), attention_at=(), groups=8)
+    large = replace(config_of(4, 1), network=wide)
     network = network_of(large)
     gradient = 4 * network.parameters.count
     assert kept_an_image(network) < gradient
     for threads in (1, 2, 3):
-        assert least_memory(large, network, threads) == (5 + threads) * gradient + 64 * PER_IMAGE
+        assert least_memory(large, network, threads) == (5 + threads) * gradient + 4 * PER_IMAGE
+    assert least_memory(large, network, 1) < taken(large, 1)
 
 
 def test_what_is_kept_of_an_image_does_not_depend_on_how_many_there_are():

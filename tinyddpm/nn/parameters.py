@@ -21,7 +21,7 @@ from tinyddpm.arrays import Array, xp_of
 class Slot:
     """Stands in the place of a parameter's ``grad``, and takes what a layer adds as it is.
 
-    So nothing is copied, and no memory is held from one backward to the next.
+    So nothing is copied, and once it is emptied no memory is held until the next backward.
 
     Attributes:
         taken: the gradient; None before a backward.
@@ -49,7 +49,8 @@ class Slot:
 
 @final
 class Parameter:
-    """One named tensor: ``value`` and ``grad`` are views into the flat buffers.
+    """One named tensor: ``value`` and ``grad`` are views into the flat buffers, or ``grad`` is a
+    ``Slot``.
 
     Attributes:
         fill: the initial value is ``fill`` plus a uniform draw from (−bound, bound).
@@ -148,7 +149,7 @@ class Parameters:
         """Put a slot in the place of every parameter's ``grad``, until ``bind``; return them."""
         slots = [Slot() for _ in self]
         for p, slot in zip(self, slots, strict=True):
-            p.grad = cast(Array, slot)  # of an array's ways a layer needs but +=
+            p.grad = cast(Array, slot)  # all that a layer does with it is +=
         return slots
 
     def prepare(self) -> None:

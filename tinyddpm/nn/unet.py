@@ -106,7 +106,7 @@ class UNet:
 
     def replica(self) -> tuple[UNet, list[Slot]]:
         """Return a network with the same values, in the same memory, and the slots that take its
-        gradients, in the order of the parameters.
+        gradients, in the order of the parameters; its flat ``grad`` is this network's.
         """
         held = self.parameters
         twin = UNet(self.config, kernels=self.kernels, values=held.value, grads=held.grad)
@@ -205,7 +205,7 @@ class UNet:
         """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``.
 
         To ``use_up`` what was saved is to let go what a stage has kept as soon as its gradients are
-        found, which then take no more memory; ``saved`` is good for one backward only.
+        found, so that later ones can lie there; ``saved`` is good for one backward only.
         """
         down, middle, up = saved.down, saved.middle, saved.up
         if not use_up:

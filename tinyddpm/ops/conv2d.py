@@ -9,9 +9,9 @@ With the input zero-padded by ``pad = (before, after)`` on both image axes and s
     dbias          = Σ_{n, i, j} dy[n, i, j]
 
 each tap (a, b) being one matrix product over the channels: forward and backward read the same way,
-and no unfolded copy of the input is kept. Each image may have a bias of its own, which is then not
-summed over n: so a block is told the time (Ho et al. 2020, arXiv 2006.11239, appendix B). What is
-added as a residual has dy for its gradient.
+and no unfolded copy of the input is kept. Each image may have a bias of its own, and dbias is then
+not summed over n: so a block is told the time (Ho et al. 2020, arXiv 2006.11239, appendix B). What
+is added as a residual has dy for its gradient.
 """
 
 from __future__ import annotations

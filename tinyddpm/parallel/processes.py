@@ -2,7 +2,7 @@
 
 Threads of one interpreter wait for each other's Python: for a step of ``mnist`` two of them take a
 tenth longer than two processes. Forked ones begin as copies of this process, so that the work they
-are to do need not be sent, and share no memory with it afterwards but ``shared_zeros``.
+are to do need not be sent, and share no memory with it afterwards but what ``shared_zeros`` gave.
 
 Tasks and results go through a pipe to each process and back, which must be able to pickle them.
 """

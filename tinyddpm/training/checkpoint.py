@@ -221,7 +221,7 @@ def _read_manifest(path: Path, members: dict[str, bytes]) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} was written by a newer tinyddpm",
             cause=f"format {manifest['format_version']}; this version reads up to {FORMAT_VERSION}",
-            remedy="a newer version of tinyddpm",
+            remedy="upgrade tinyddpm",
         )
     if set(members) != set(manifest["arrays"]):
         raise ValueError(f"members {sorted(members)}, manifest lists {sorted(manifest['arrays'])}")

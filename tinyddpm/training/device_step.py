@@ -130,6 +130,8 @@ class DeviceTrainer:
             prepare=False,
         )
         doutput = self._losses.gradient(output, batches, state, weights)
+        for slot in self._slots:
+            slot.taken = None  # whatever a step that failed has left
         self.network.backward(doutput, saved, use_up=True)
         self._gradients.gather([slot.emptied() for slot in self._slots], parameters.grad)
         self._updates.apply(self._gradients.partial_squares)

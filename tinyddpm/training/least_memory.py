@@ -3,13 +3,14 @@
     4 P · 5         float32: value, average, two moments and gradient of P parameters
     A S N           what a network's forward keeps for its backward, A of each of the N images of
                     each of the S shards that are at work at once; or, where it is more,
-    4 P S           the gradients of these shards, before which it goes
+    4 P S           the gradients of these shards, which come while that goes
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
 A is half the difference between sending four images through the network and two: prepared weights
 are kept once, and of a single image small maps are convolved in another way. What comes and goes
-within a layer is not counted, nor what the process has already.
+within a layer is not counted, nor what the process has already, nor the copies of gradients that
+processes share, of small networks alone.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class ShardWork:
     """Sends shards through the network: through a replica of it for each worker, which shares its
     values.
 
-    The gradients are those that the layers found, not copied: of a large network they come to lie
-    where that lay which the forward kept. Only processes copy theirs, to where all see them.
+    The gradients are those that the layers found, not copied: they take memory that the backward
+    has let go. Only processes copy theirs, to where all see them.
 
     Args:
         config: the run.
@@ -63,7 +63,8 @@ class ShardWork:
         diffusion: its chain.
         network: to whose gradient those of all shards will be added.
         workers: how many shards may be worked on at once.
-        apart: whether the workers are processes.
+        apart: whether the workers are processes; the network's values then move into memory that
+            these share.
     """
 
     def __init__(

@@ -136,10 +136,10 @@ def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Arra
     tiling = doubled(x.dtype)
     if _winograd_pays(x, weight, tiling):
         y, way = _winograd(x, weight.transformed_for_doubled, bias, tiling)
-        return y, Conv2dSaved(way, biases=False)
+        return y, Conv2dSaved(way, bias.ndim == 2)
     doubled_x = upsample(x)
     y = im2col(doubled_x, weight.weight, bias, 1, (1, 1))
-    return y, Conv2dSaved(Im2colSaved(doubled_x, weight, 1, (1, 1)), biases=False)
+    return y, Conv2dSaved(Im2colSaved(doubled_x, weight, 1, (1, 1)), bias.ndim == 2)
 
 
 def upsample_conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:

@@ -3,7 +3,8 @@
 // up in float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
 //     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
-//                       m: pixel of y, k: (tap, channel)
+//                       m: pixel of y, k: (tap, channel); an image may have a bias of its own,
+//                       to_next_bias (0 or c_out) values behind that of the image before
 //                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
 //     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
 //                       A = the source pixel that k meets at the tap, B = dy

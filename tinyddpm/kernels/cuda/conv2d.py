@@ -27,7 +27,7 @@ class Conv2dSaved(NamedTuple):
     x: Operand  # (N, H, W, C_in)
     weight: PreparedWeight
     geometry: Geometry
-    biases: bool = False  # one for each image
+    biases: bool  # one for each image
 
 
 @final
@@ -80,12 +80,12 @@ class Convolutions:
         geometry = Geometry((4, 4), 2, 1, (2 * height, 2 * width), (height, width))
         operand, rows = self._operands.image(x), weight.folded.by_out
         y = self._products.convolve(operand, rows, geometry, bias, transpose=True)
-        return y, Conv2dSaved(operand, weight, geometry)
+        return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
 
     def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
-        x, weight, geometry, _ = saved
-        operand, dbias = self._operands.image_and_sums(dy)
+        x, weight, geometry, biases = saved
+        operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         dx = self._products.convolve(operand, weight.folded.by_in, geometry)
         dfolded = self._products.weight_gradient(operand, x, geometry)
         return dx, self._operands.unfolded(dfolded), dbias

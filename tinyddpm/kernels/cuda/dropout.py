@@ -26,7 +26,11 @@ class Dropout:
         self._runtime = runtime
 
     def forward(self, x: Array, keep: Array, *, rate: float) -> tuple[Array, DropoutSaved]:
-        """Zero ``x`` where ``keep`` is false, and scale the rest by 1/(1 − rate)."""
+        """Zero ``x`` where ``keep`` is false, and scale the rest by 1/(1 − rate).
+
+        Raises:
+            ValueError: ``keep`` has another shape.
+        """
         return self._dropped(x, keep, rate), DropoutSaved(keep, rate)
 
     def backward(self, dy: Array, saved: DropoutSaved) -> Array:
@@ -34,6 +38,8 @@ class Dropout:
         return self._dropped(dy, *saved)
 
     def _dropped(self, x: Array, keep: Array, rate: float) -> Array:
+        if keep.shape != x.shape:
+            raise ValueError(f"the mask must have shape {x.shape}: got {keep.shape}")
         x, keep = contiguous(x), contiguous(keep)
         y = self._runtime.empty(x.shape, x.dtype)
         function = self._runtime.function("dropout.cu", "dropout", DROPOUT_DEFINES[x.dtype.name])

@@ -35,7 +35,13 @@ class Gradients:
         self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _CHUNK)),))
 
     def gather(self, found: Sequence[Array], grad: Array) -> None:
-        """Write the gradients ``found``, one of each parameter, into ``grad``, flat."""
+        """Write the gradients ``found``, one of each parameter, into ``grad``, flat.
+
+        Raises:
+            ValueError: they are more or fewer.
+        """
+        if len(found) != len(self._starts) - 1:
+            raise ValueError(f"{len(self._starts) - 1} gradients were expected: got {len(found)}")
         packed = [contiguous(array) for array in found]
         addresses = np.array([self._runtime.address(array) for array in packed], np.uint64)
         sources = self._runtime.constant(addresses)

@@ -1,8 +1,8 @@
 """Group normalisation, alone or followed by SiLU, on a GPU: twins of ``ops.group_norm`` and
 ``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu``.
 
-What SiLU follows goes into a convolution: it is written as that wants it where it can be (see
-``operands.written_as``), which saves a pass that reads it and one that writes it.
+A norm with SiLU is followed by a convolution. Where it can, it writes what that multiplies (see
+``operands.written_as``), which saves the pass of packing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class GroupNorm:
     Args:
         runtime: the device.
         silu: whether SiLU follows the norm.
-        precision: of the product that the result goes into.
+        precision: of a product that takes the result as it is written.
     """
 
     def __init__(self, runtime: Runtime, *, silu: bool, precision: Precision = "fp32") -> None:

@@ -28,7 +28,9 @@ from tinyddpm.kernels.cuda.runtime import (
 )
 from tinyddpm.kernels.cuda.source import Defines
 
-_SLABS, _SLAB = 512, 16  # the most slabs into which pixels are cut, and the fewest pixels in one
+# About the most slabs into which pixels are cut, and the fewest pixels in one where there are more:
+# of all images together, or of each.
+_SLABS, _SLAB = 512, 16
 _THREADS = 256  # of a block
 
 
@@ -48,8 +50,8 @@ FORMATS: dict[Precision, Format] = {
 
 
 def written_as(precision: Precision, channels: int) -> npt.DTypeLike:
-    """The type in which a kernel may write an image that will be multiplied in ``precision``: that
-    of the operand if it is known by it and no channels are padded, else float32.
+    """The type in which a kernel may write an image that will be multiplied in ``precision``: bf16,
+    as its bits, where that is the precision and no channels are padded; else float32.
     """
     dtype, piece, _ = FORMATS[precision]
     return np.float32 if channels % piece else dtype
@@ -70,7 +72,7 @@ class Weights(NamedTuple):
 
 
 class _Slabs(NamedTuple):
-    """How the pixels of some images, each of them a row, are cut into what one block takes."""
+    """How the pixels of some images, every pixel a row, are cut into what one block takes."""
 
     images: int
     rows: int  # of an image
