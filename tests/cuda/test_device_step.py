@@ -17,6 +17,7 @@ from tinyddpm.data.glyphs import glyphs
 from tinyddpm.errors import NonFiniteError
 from tinyddpm.kernels.cuda.loss import ROWS
 from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import reference
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
@@ -157,6 +158,33 @@ def test_within_an_epoch_nothing_is_copied_from_the_host(cupy):
     for step in (5, 6, 7):  # the second epoch's order of the images
         list(trainer.advance(step))
     assert cupy.uploads() == uploads + 1
+
+
+def test_a_step_that_failed_leaves_nothing_in_the_next(cupy):
+    """It may end between its backward and the gathering of what that found."""
+    del cupy
+    clean, dirty = device_trainer(), device_trainer()
+    for p, slot in zip(dirty.network.parameters, dirty._slots, strict=True):
+        slot.taken = p.value + 1
+    for trainer in (clean, dirty):
+        list(trainer.advance(1))
+    for mine, expected in zip(buffers(dirty), buffers(clean), strict=True):
+        np.testing.assert_array_equal(to_host(mine), to_host(expected))
+
+
+def test_a_step_uses_up_what_its_forward_saved(cupy, monkeypatch):
+    del cupy
+    left, backward = [], UNet.backward
+
+    def watched(self, dy, saved, **options):
+        dx = backward(self, dy, saved, **options)
+        left.append([*saved.down, *saved.middle, *saved.up])
+        return dx
+
+    monkeypatch.setattr(UNet, "backward", watched)
+    list(device_trainer().advance(1))
+    assert left
+    assert not any(left)
 
 
 def test_what_is_not_finite_is_told_with_its_step_and_nothing_is_updated(cupy):

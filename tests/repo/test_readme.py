@@ -37,8 +37,8 @@ def test_every_command_shown_is_one_that_parses(args):
     command.make_context(args[0], args[1:])
 
 
-def test_the_first_block_runs(tmp_path):
-    """The block's own commands, the training cut short."""
+def test_the_first_block_runs_and_then_the_python(tmp_path):
+    """The block's own commands, the training cut short; its run is what the Python loads."""
     lines = [line for line in BLOCKS[0] if line.startswith("tinyddpm ")]
     assert [shlex.split(line)[1] for line in lines] == ["train", "sample"]
     for line, short in zip(lines, (["--train-steps", "2"], ["--steps", "2"]), strict=True):
@@ -49,6 +49,10 @@ def test_the_first_block_runs(tmp_path):
             capture_output=True,
         )
     assert list(tmp_path.glob("*.png"))
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (line,) = re.findall(r"`(with model\.[^`]*)`", README)
+    checks = "assert images.shape == (16, 16, 16, 1) and images.dtype == 'uint8'"
+    subprocess.run([sys.executable, "-c", f"{block}{checks}\n{line}"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -105,6 +105,20 @@ def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes
     np.testing.assert_array_equal(run.network.parameters.value, alone[0])
 
 
+def test_a_step_uses_up_what_its_forward_saved(monkeypatch):
+    left, backward = [], UNet.backward
+
+    def watched(self, dy, saved, **options):
+        dx = backward(self, dy, saved, **options)
+        left.append([*saved.down, *saved.middle, *saved.up])
+        return dx
+
+    monkeypatch.setattr(UNet, "backward", watched)
+    with Workers(1) as workers:
+        Trainer(CONFIG, DATASET, workers, cpu).step(1)
+    assert left == [[]] * 5
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are for Linux")
 def test_a_small_network_is_trained_by_processes_and_a_large_one_by_threads():
     small, large = (UNet(UNetConfig.preset(name)) for name in ("mnist-1.7m", "cifar10"))

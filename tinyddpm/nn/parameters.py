@@ -7,7 +7,7 @@ vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, cast, final
 
 import numpy as np
@@ -45,6 +45,12 @@ class Slot:
         if taken is None:
             raise ValueError("a parameter got no gradient")
         return taken
+
+
+def empty_slots(slots: Iterable[Slot]) -> None:
+    """Let go what a backward that did not come to its end has left in ``slots``."""
+    for slot in slots:
+        slot.taken = None
 
 
 @final

@@ -23,6 +23,7 @@ from tinyddpm.kernels.cuda.runtime import Runtime
 from tinyddpm.kernels.cuda.second_moment import SecondMoment
 from tinyddpm.kernels.cuda.update import Buffers, Recipe, Updates
 from tinyddpm.nn.embedding import network_time
+from tinyddpm.nn.parameters import empty_slots
 from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.training.config import RunConfig
@@ -130,8 +131,7 @@ class DeviceTrainer:
             prepare=False,
         )
         doutput = self._losses.gradient(output, batches, state, weights)
-        for slot in self._slots:
-            slot.taken = None  # whatever a step that failed has left
+        empty_slots(self._slots)
         self.network.backward(doutput, saved, use_up=True)
         self._gradients.gather([slot.emptied() for slot in self._slots], parameters.grad)
         self._updates.apply(self._gradients.partial_squares)

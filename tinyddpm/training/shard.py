@@ -18,6 +18,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.masks import DropoutMasks
+from tinyddpm.nn.parameters import empty_slots
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import shared_zeros
 from tinyddpm.training.config import RunConfig
@@ -103,8 +104,7 @@ class ShardWork:
         self.prepare(shard.weights)
         worker = shard.number % len(self._replicas)
         network, slots = self._replicas[worker]
-        for slot in slots:
-            slot.taken = None  # whatever an interrupted step has left
+        empty_slots(slots)
         losses = self._backward(network, shard)
         if self._copies:
             np.concatenate([slot.emptied().ravel() for slot in slots], out=self._copies[worker])
