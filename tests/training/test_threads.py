@@ -136,11 +136,12 @@ def test_sampling_is_done_by_processes_that_begin_with_prepared_weights():
     with model.denoiser(2) as denoiser:
         assert isinstance(denoiser._crew, Processes)
         weights = [p.prepared for p in denoiser.network.parameters if len(p.shape) == 4]
-        forms = [set(vars(weight)) for weight in weights]
-        assert {"weight", "transformed"} in forms
-        assert {"weight", "transformed_1d"} in forms
-        denoiser.network.forward(np.ones(shape), np.ones(CONFIG.shard, np.int64), prepare=False)
-        assert [set(vars(weight)) for weight in weights] == forms
+        forms = [set(weight.forms) for weight in weights]
+        assert {name for form in forms for name, _ in form} == {"both", "one"}
+        denoiser.network.forward(
+            np.ones(shape, np.float32), np.ones(CONFIG.shard, np.int64), prepare=False
+        )
+        assert [set(weight.forms) for weight in weights] == forms
 
 
 @pytest.mark.parametrize("threads", [2, 3])

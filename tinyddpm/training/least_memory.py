@@ -7,8 +7,8 @@
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
-A is half the difference between sending four images through the network and two: prepared weights
-are kept once, and of a single image small maps are convolved in another way. What comes and goes
+A is the difference between sending two images through the network and one, for the weights are kept
+once. Of many images small maps are convolved in another way, which keeps more. What comes and goes
 within a layer is not counted, nor what the process has already, nor the copies of gradients that
 processes share, of small networks alone.
 """
@@ -36,7 +36,7 @@ def least_memory(config: RunConfig, network: UNet, threads: int) -> int:
 
 def kept_an_image(network: UNet) -> int:
     """Return the bytes that a forward of ``network`` keeps of each image."""
-    return (_kept(network, 4) - _kept(network, 2)) // 2
+    return _kept(network, 2) - _kept(network, 1)
 
 
 def _kept(network: UNet, count: int) -> int:

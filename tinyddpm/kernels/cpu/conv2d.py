@@ -1,15 +1,16 @@
 """Which way a convolution is computed: twin of ``ops.conv2d`` and ``ops.upsample_conv2d``.
 
-A pixel takes 9 C_in C_out multiplications by the definition, 18/4 C_in C_out by Winograd along one
-axis, 36/16 along both. The transforms take time in proportion to C_in + C_out, more for both axes.
-So few channels are convolved along one axis and many along both, unless so few tiles share the 36
-products that these do little but read weights: then by the definition. The bounds were measured on
-the shapes of the presets; near them two ways take the same time.
+A pixel takes 9 C_in C_out multiplications by the definition, 18/4 or 27/7 C_in C_out by Winograd
+along one axis, 36/16 along both. The transforms take time in proportion to C_in + C_out, more for
+both axes. So few channels are convolved along one axis and many along both, unless so few pixels
+share the 36 products that these do little but read weights: then by the definition. The bounds were
+measured on the shapes of the presets; near them two ways take the same time.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
@@ -19,10 +20,8 @@ from tinyddpm.kernels.cpu.im2col import (
     im2col_same_backward,
     reversed_taps,
 )
+from tinyddpm.kernels.cpu.tiling import Tiling, doubled, four, four_or_seven
 from tinyddpm.kernels.cpu.winograd import (
-    Tiling,
-    doubled,
-    plain,
     transform_image,
     transform_weight,
     winograd,
@@ -42,38 +41,38 @@ class PreparedWeight:
 
     def __init__(self, weight: Array) -> None:
         self.weight = weight  # (kh, kw, C_in, C_out)
+        self.forms: dict[tuple[str, Tiling | None], Array] = {}
+        self._lock = Lock()
 
-    @cached_property
-    def transformed(self) -> Array:
-        """For Winograd along both axes: (36, C_in, C_out)."""
-        return transform_weight(self.weight, plain(self.weight.dtype))
+    def for_both_axes(self, tiling: Tiling) -> Array:
+        """For Winograd along both axes: (P·P, C_in, C_out)."""
+        return self._form("both", tiling, lambda: transform_weight(self.weight, tiling))
 
-    @cached_property
-    def transformed_for_doubled(self) -> Array:
-        """For the same on a doubled image: (25, C_in, C_out)."""
-        return transform_weight(self.weight, doubled(self.weight.dtype))
+    def for_one_axis(self, tiling: Tiling) -> Array:
+        """For Winograd along one axis: (P, 3·C_in, C_out)."""
+        return self._form("one", tiling, lambda: transform_weight_1d(self.weight, tiling))
 
-    @cached_property
-    def transformed_1d(self) -> Array:
-        """For Winograd along one axis: (6, 3·C_in, C_out)."""
-        return transform_weight_1d(self.weight)
+    def reversed_for_one_axis(self, tiling: Tiling) -> Array:
+        """For the transpose of that: (P, 3·C_out, C_in)."""
+        weight = self.reversed()
+        return self._form("transpose", tiling, lambda: transform_weight_1d(weight, tiling))
 
-    @cached_property
-    def reversed_transformed_1d(self) -> Array:
-        """For the transpose of that: (6, 3·C_out, C_in)."""
-        return transform_weight_1d(self.reversed)
-
-    @cached_property
     def reversed(self) -> Array:
         """For the transpose: (kh, kw, C_out, C_in)."""
-        return reversed_taps(self.weight)
+        return self._form("reversed", None, lambda: reversed_taps(self.weight))
+
+    def _form(self, name: str, tiling: Tiling | None, make: Callable[[], Array]) -> Array:
+        with self._lock:  # of the threads that ask for it one makes it
+            if (name, tiling) not in self.forms:
+                self.forms[name, tiling] = make()
+            return self.forms[name, tiling]
 
 
 class WinogradSaved(NamedTuple):
-    """The transforms of image and weight, which the gradient of the other needs."""
+    """The transform of the image; that of the weight is kept with it."""
 
     v: Array  # (P·P, tiles, C_in)
-    u: Array  # (P·P, C_in, C_out)
+    weight: PreparedWeight
     shape: tuple[int, ...]  # of x
     tiling: Tiling
 
@@ -83,6 +82,7 @@ class Winograd1dSaved(NamedTuple):
 
     x: Array  # (N, H, W, C_in)
     weight: PreparedWeight
+    tiling: Tiling
 
 
 class Im2colSaved(NamedTuple):
@@ -104,7 +104,8 @@ class Conv2dSaved(NamedTuple):
     biases: bool
 
 
-_FEW_CHANNELS = 40  # harmonic mean up to which one axis is faster
+# Products along the axis for a pixel and a mean channel: up to so many, one axis is faster.
+_FEW_PRODUCTS = 63
 
 
 def conv2d(
@@ -134,8 +135,8 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
 def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
     """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
     tiling = doubled(x.dtype)
-    if _winograd_pays(x, weight, tiling):
-        y, way = _winograd(x, weight.transformed_for_doubled, bias, tiling)
+    if _mean_channels(weight) >= 10 and _many_pixels(x, tiling):
+        y, way = _winograd(x, weight, bias, tiling)
         return y, Conv2dSaved(way, bias.ndim == 2)
     doubled_x = upsample(x)
     y = im2col(doubled_x, weight.weight, bias, 1, (1, 1))
@@ -154,38 +155,45 @@ def _convolved(
     x: Array, weight: PreparedWeight, bias: Array, stride: int, pad: tuple[int, int]
 ) -> tuple[Array, WaySaved]:
     if (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1)):
-        if _mean_channels(weight) <= _FEW_CHANNELS:
-            return winograd_1d(x, weight.transformed_1d, bias), Winograd1dSaved(x, weight)
-        tiling = plain(x.dtype)
-        if _winograd_pays(x, weight, tiling):
-            return _winograd(x, weight.transformed, bias, tiling)
+        height = x.shape[1]
+        tiling = four_or_seven(height, x.dtype)
+        if _mean_channels(weight) * tiling.products(height) <= _FEW_PRODUCTS * height:
+            y = winograd_1d(x, weight.for_one_axis(tiling), bias, tiling)
+            return y, Winograd1dSaved(x, weight, tiling)
+        tiling = four(x.dtype)
+        if _many_pixels(x, tiling):
+            return _winograd(x, weight, bias, tiling)
     return im2col(x, weight.weight, bias, stride, pad), Im2colSaved(x, weight, stride, pad)
 
 
 def _gradients(dy: Array, saved: WaySaved) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)``, dbias of each image."""
     if isinstance(saved, WinogradSaved):
-        return winograd_backward(dy, *saved)
+        u = saved.weight.for_both_axes(saved.tiling)
+        return winograd_backward(dy, saved.v, u, saved.shape, saved.tiling)
     if isinstance(saved, Winograd1dSaved):
-        return winograd_1d_backward(dy, saved.x, saved.weight.reversed_transformed_1d)
+        u_reversed = saved.weight.reversed_for_one_axis(saved.tiling)
+        return winograd_1d_backward(dy, saved.x, u_reversed, saved.tiling)
     x, weight, stride, pad = saved
     _, _, c_in, c_out = weight.weight.shape
     same_size = dy.shape[1:3] == x.shape[1:3]
     if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
-        return im2col_same_backward(dy, x, weight.reversed, pad)
+        return im2col_same_backward(dy, x, weight.reversed(), pad)
     return im2col_backward(dy, x, weight.weight, stride, pad)
 
 
-def _winograd(x: Array, u: Array, bias: Array, tiling: Tiling) -> tuple[Array, WinogradSaved]:
-    saved = WinogradSaved(transform_image(x, tiling), u, x.shape, tiling)
-    return winograd(saved.v, u, bias, x.shape, tiling), saved
+def _winograd(
+    x: Array, weight: PreparedWeight, bias: Array, tiling: Tiling
+) -> tuple[Array, WinogradSaved]:
+    v, u = transform_image(x, tiling), weight.for_both_axes(tiling)
+    return winograd(v, u, bias, x.shape, tiling), WinogradSaved(v, weight, x.shape, tiling)
 
 
-def _winograd_pays(x: Array, weight: PreparedWeight, tiling: Tiling) -> bool:
+def _many_pixels(x: Array, tiling: Tiling) -> bool:
+    """Whether y has so many pixels that the products of both axes do more than read weights."""
     n, height, width, _ = x.shape
-    tiles = n * tiling.tiles(height) * tiling.tiles(width)
-    channels = _mean_channels(weight)
-    return channels >= 10 and tiles * channels > 1400  # fewer than 10 only where x is doubled
+    pixels: int = n * tiling.side(height) * tiling.side(width)
+    return pixels > 160
 
 
 def _mean_channels(weight: PreparedWeight) -> float:

@@ -2,7 +2,8 @@
 1509.09308, section 4.3): twin of ``ops.conv2d``, and of ``ops.upsample_conv2d``.
 
 The image is cut into tiles d of 6×6 pixels, one every 4 pixels, so that neighbours overlap by two;
-each gives 4×4 pixels of y from 36 products where the definition takes 144. Per tile and channel
+each gives 4×4 pixels of y from 36 products where the definition takes 144. Per tile and channel,
+with the matrices of ``tiling.four``,
 
     v  = Bᵀ d B        u  = G w Gᵀ        m  = Σ_{C_in} v u        y  = Aᵀ m A + bias
 
@@ -17,74 +18,32 @@ Of d only the columns are gathered, column j of every tile in an image of its ow
 multiplies where they lie. Images whose sides are no multiples of 4 are filled up with zeros and
 cropped.
 
-Of an image that was doubled, a tile's six pixels along an axis are a b b c c d, so that Bᵀ acts on
-(a, b, c, d) by a matrix of four columns, one of whose rows, 4b − 4b − c + c, vanishes: 25 products,
-and the doubled image is never made. Its tiles have 4×4 pixels of x, one every 2.
+Of an image that was doubled, a tile has 4×4 pixels of x, one every 2 (``tiling.doubled``): 25
+products, and the doubled image is never made.
 
 The second column of Aᵀ is (1, 1, 1, 1): what is added to m[1, 1] is added to every pixel. That is
 where the bias goes.
 
-Rounding: the entries of A and B reach 8 and 5, so that large numbers are subtracted. In float32, at
-256 channels, y, dx and dw are off by at most 2e-5 of their largest value (by summing directly, by
-1e-6), in float64 by 1e-13; with fewer channels by less.
+Rounding: large numbers are subtracted. In float32, at 256 channels, y, dx and dw are off by at most
+6e-6 of their largest value, of a doubled image 2e-5 (by summing directly, 1e-6), in float64 by
+1e-13; with fewer channels by less.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.sums import row_sums
+from tinyddpm.kernels.cpu.tiling import Tiling
 
 # Up to so many multiplications OpenBLAS, on AVX-512, has kernels for a product that do without
 # packing, by which those with 6×6 matrices take half the time.
 SMALL_PRODUCT = 10**6
-
-
-class Tiling(NamedTuple):
-    """How an image is cut into tiles, and the matrices for them, with P × P products a tile."""
-
-    at: Array  # (4, P)
-    bt: Array  # (P, step + 2)
-    g: Array  # (P, 3)
-    step: int  # pixels of x from one tile to the next, which are 4 pixels of y
-
-    def tiles(self, pixels: int) -> int:
-        """The number of tiles along a side of ``pixels``."""
-        return -(-pixels // self.step)
-
-    def side(self, pixels: int) -> int:
-        """The length in y of a side of ``pixels`` in x."""
-        return pixels * 4 // self.step
-
-
-@cache
-def plain(dtype: np.dtype[Any]) -> Tiling:
-    """F(4×4, 3×3), from interpolation at the points 0, ±1, ±2 and ∞."""
-    at = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-    bt = [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-    g = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
-    return Tiling(np.array(at, dtype), np.array(bt, dtype), np.array(g, dtype) / dtype.type(24), 4)
-
-
-@cache
-def doubled(dtype: np.dtype[Any]) -> Tiling:
-    """The same for an image of which every pixel is a 2×2 square."""
-    at, bt, g, _ = plain(dtype)
-    pixels = np.eye(4, dtype=dtype)[[0, 1, 1, 2, 2, 3]]  # a b b c c d from (a, b, c, d)
-    left = [0, 1, 3, 4, 5]  # row 2 of bt meets b − b and c − c
-    return Tiling(at[:, left], (bt @ pixels)[left], g[left], 2)
 
 
 def transform_weight(weight: Array, tiling: Tiling) -> Array:
@@ -97,7 +56,7 @@ def transform_image(x: Array, tiling: Tiling) -> Array:
     """Return v = Bᵀ d B (P·P, tiles, C) of the tiles of ``x`` (N, H, W, C) with a border of 0."""
     n, height, width, channels = x.shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
-    points, step, size = len(tiling.bt), tiling.step, tiling.step + 2
+    points, step, size = tiling.points, tiling.step, tiling.step + 2
     gathered = _tile_columns(x, step, rows, columns)
     column, image, row, _, item = gathered.strides
     shape = (size, n, rows, size, columns * channels)  # a tile's rows overlap the next one's by two
@@ -112,7 +71,7 @@ def winograd(v: Array, u: Array, bias: Array, shape: tuple[int, ...], tiling: Ti
     whose transform is ``u``.
     """
     n, height, width, _ = shape
-    points = len(tiling.g)
+    points = tiling.points
     m = v @ u  # (P·P, tiles, C_out)
     by_image = m[points + 1].reshape(n, -1, u.shape[2])
     by_image += bias.reshape(-1, 1, u.shape[2])
@@ -130,7 +89,7 @@ def winograd_backward(
     """
     n, height, width, c_in = shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
-    points = len(tiling.g)
+    points = tiling.points
     dy_cells = _filled_cells(dy, 4, rows, columns)
     dm = _both_axes(tiling.at.T, dy_cells).reshape(points * points, -1, dy.shape[3])
     dbias = row_sums(dm[points + 1].reshape(n, rows * columns, -1))

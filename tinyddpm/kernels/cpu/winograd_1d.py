@@ -1,17 +1,18 @@
-"""3×3 convolution, stride 1, same size, by Winograd's F(4, 3) along one axis of the image alone:
+"""3×3 convolution, stride 1, same size, by Winograd's F(m, 3) along one axis of the image alone:
 twin of ``ops.conv2d`` for few channels.
 
-The rows of x are cut into tiles of six, which overlap by two; each gives four rows of y. Down the
-six pixels d of a column of a tile, with the matrices A, B and G of ``winograd.plain``,
+The rows of x are cut into tiles of m + 2, which overlap by two; each gives m rows of y. Down the
+m + 2 pixels d of a column of a tile, with the matrices A, B and G of ``tiling.four_or_seven``,
 
     v = Bᵀ d        u = G w        m[j] = Σ_b v[j + b − 1] u[b]        y = Aᵀ m + bias
 
-where j is the column of the image and b that of the taps; m is a sum for each of the six alone.
-These are half the multiplications of the definition, and twice those of both axes (``winograd``),
-but nothing is moved pixel by pixel. Bᵀ and Aᵀ multiply whole rows of the image where they lie, and
-so do the products with v. Each of its six rows a tile goes to a line of its own, that of all tiles
-and all images with a zero after each row. The three pixels that an m needs are neighbours there,
-3 C_in numbers, and those of every third m do not overlap: they are the rows of a matrix.
+where j is the column of the image and b that of the taps; m is a sum for each of its rows alone.
+These are half the multiplications of the definition or fewer, and up to twice those of both axes
+(``winograd``), but nothing is moved pixel by pixel. Bᵀ and Aᵀ multiply whole rows of the image
+where they lie, and so do the products with v. Each of its rows a tile sends to a line of its own,
+that of all tiles and all images with a zero after each row. The three pixels that an m needs are
+neighbours there, 3 C_in numbers, and those of every third m do not overlap: they are the rows of a
+matrix.
 
     a line of v       0 a b c d e f g h 0 i j k …
     for m 0, 3, 6 …   [0 a b][c d e][f g h] …
@@ -23,7 +24,8 @@ too, with x and dy in exchanged roles as in ``im2col_same_backward``:
 
     dweight_reversed[b] = Gᵀ Σ_j v[j + b − 1]ᵀ dm[j]        dm = A x
 
-Rounding: in float32, at 32 channels, y, dx and dw are off by at most 4e-6 of their largest value.
+Rounding: in float32, at 32 channels, y, dx and dw are off by at most 4e-6 of their largest value by
+F(4, 3), and by 1e-5 by F(7, 3).
 """
 
 from __future__ import annotations
@@ -35,15 +37,17 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.im2col import reversed_taps
 from tinyddpm.kernels.cpu.sums import pixel_sums
-from tinyddpm.kernels.cpu.winograd import SMALL_PRODUCT, plain
+from tinyddpm.kernels.cpu.tiling import Tiling
+from tinyddpm.kernels.cpu.winograd import SMALL_PRODUCT
 
 
 class Layout(NamedTuple):
-    """How six lines of pixels hold the transformed tiles of N images, and how they are cut into
+    """How P lines of pixels hold the transformed tiles of N images, and how they are cut into
     matrices. A block is 3·M neighbouring pixels; its three matrices, of M rows each, begin at its
     first, second and third pixel. There are as many blocks as make the products small ones.
     """
 
+    tiling: Tiling
     images: int
     tiles: int  # in a column of the image
     width: int  # of the image
@@ -51,73 +55,74 @@ class Layout(NamedTuple):
     rows: int  # M, of a matrix
 
     def empty(self, channels: int, dtype: np.dtype[np.floating]) -> Array:
-        """Lines (6, 1 + 3·M·blocks + 1, C), not yet set."""
-        return np.empty((6, 3 * self.rows * self.blocks + 2, channels), dtype)
+        """Lines (P, 1 + 3·M·blocks + 1, C), not yet set."""
+        return np.empty((self.tiling.points, 3 * self.rows * self.blocks + 2, channels), dtype)
 
     def tile_rows(self, lines: Array) -> Array:
-        """The tiles' rows, each with the zero that follows: a view (N, tiles, 6, (W + 1)·C)."""
+        """The tiles' rows, each with the zero that follows: a view (N, tiles, P, (W + 1)·C)."""
         pixels = self.images * self.tiles * (self.width + 1)
-        rows = lines[:, 1 : 1 + pixels].reshape(6, self.images, self.tiles, -1)
+        rows = lines[:, 1 : 1 + pixels].reshape(len(lines), self.images, self.tiles, -1)
         return rows.transpose(1, 2, 0, 3)
 
     def pixels(self, lines: Array) -> Array:
-        """The pixels, by matrix: a view (6, blocks, 3, M, C)."""
+        """The pixels, by matrix: a view (P, blocks, 3, M, C)."""
         return self._matrices(lines, 1, 1)
 
     def neighbours(self, lines: Array) -> Array:
-        """The same pixels, each between its neighbours: a view (6, blocks, 3, M, 3C)."""
+        """The same pixels, each between its neighbours: a view (P, blocks, 3, M, 3C)."""
         return self._matrices(lines, 0, 3)
 
     def _matrices(self, lines: Array, first: int, count: int) -> Array:
         line, pixel, item = lines.strides
-        shape = (6, self.blocks, 3, self.rows, count * lines.shape[2])
+        shape = (len(lines), self.blocks, 3, self.rows, count * lines.shape[2])
         strides = (line, 3 * self.rows * pixel, pixel, 3 * pixel, item)
         return np.ndarray(shape, lines.dtype, lines, first * pixel, strides)  # checks its bounds
 
 
-def transform_weight_1d(weight: Array) -> Array:
-    """Return u = G w (6, 3·C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
+def transform_weight_1d(weight: Array, tiling: Tiling) -> Array:
+    """Return u = G w (P, 3·C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
     _, _, c_in, c_out = weight.shape
-    u = plain(weight.dtype).g @ weight.reshape(3, -1)
-    return u.reshape(6, 3 * c_in, c_out)
+    u = tiling.g @ weight.reshape(3, -1)
+    return u.reshape(tiling.points, 3 * c_in, c_out)
 
 
-def winograd_1d(x: Array, u: Array, bias: Array) -> Array:
+def winograd_1d(x: Array, u: Array, bias: Array, tiling: Tiling) -> Array:
     """Convolve ``x`` (N, H, W, C_in) with the weight whose transform is ``u``."""
-    layout = layout_of(x, u.shape[2])
+    layout = layout_of(x, u.shape[2], tiling)
     return _convolved(_transformed(x, layout), u, bias, layout, x.shape[1])
 
 
-def winograd_1d_backward(dy: Array, x: Array, u_reversed: Array) -> tuple[Array, Array, Array]:
+def winograd_1d_backward(
+    dy: Array, x: Array, u_reversed: Array, tiling: Tiling
+) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C_out); dbias by image.
 
     ``u_reversed`` is the transform of the kernel of the transpose, as ``reversed_taps`` gives it.
     """
     c_in, c_out = x.shape[3], dy.shape[3]
-    layout = layout_of(dy, c_in)
+    layout = layout_of(dy, c_in, tiling)
     v = _transformed(dy, layout)
     dx = _convolved(v, u_reversed, None, layout, dy.shape[1])
-    tiling = plain(dy.dtype)
     dm = _lines(tiling.at.T, x, 0, layout)
     du = layout.neighbours(v).swapaxes(3, 4) @ layout.pixels(dm)
-    dreversed = tiling.g.T @ du.sum(axis=(1, 2)).reshape(6, -1)
+    dreversed = tiling.g.T @ du.sum(axis=(1, 2)).reshape(tiling.points, -1)
     dweight = reversed_taps(dreversed.reshape(3, 3, c_out, c_in))
     return dx, dweight, pixel_sums(dy)
 
 
-def layout_of(x: Array, c_out: int) -> Layout:
+def layout_of(x: Array, c_out: int, tiling: Tiling) -> Layout:
     """Return the layout for ``x`` (N, H, W, C_in) and an output of ``c_out`` channels."""
     n, height, width, c_in = x.shape
-    tiles = plain(x.dtype).tiles(height)
+    tiles = tiling.tiles(height)
     rows = -(-n * tiles * (width + 1) // 3)
     most = max(1, SMALL_PRODUCT // (3 * c_in * c_out))
     blocks = -(-rows // most)
-    return Layout(n, tiles, width, blocks, -(-rows // blocks))
+    return Layout(tiling, n, tiles, width, blocks, -(-rows // blocks))
 
 
 def _transformed(x: Array, layout: Layout) -> Array:
     """Lines with v = Bᵀ d, where d begins one row above the rows of y that it gives."""
-    return _lines(plain(x.dtype).bt, x, 1, layout)
+    return _lines(layout.tiling.bt, x, 1, layout)
 
 
 def _convolved(v: Array, u: Array, bias: Array | None, layout: Layout, height: int) -> Array:
@@ -127,8 +132,8 @@ def _convolved(v: Array, u: Array, bias: Array | None, layout: Layout, height: i
     rows = layout.tile_rows(m)
     if bias is not None:  # the second column of Aᵀ is (1, 1, 1, 1)
         rows[:, :, 1] += np.tile(bias.reshape(-1, 1, c_out), layout.width + 1)
-    y = plain(v.dtype).at @ rows[..., : layout.width * c_out]  # (N, tiles, 4, W·C_out)
-    y = y.reshape(layout.images, 4 * layout.tiles, layout.width, c_out)
+    y = layout.tiling.at @ rows[..., : layout.width * c_out]  # (N, tiles, m, W·C_out)
+    y = y.reshape(layout.images, -1, layout.width, c_out)
     return np.ascontiguousarray(y[:, :height])
 
 
@@ -137,18 +142,18 @@ def _lines(matrix: Array, x: Array, above: int, layout: Layout) -> Array:
     tile's first row of y; there is zero outside the image.
     """
     n, height, width, channels = x.shape
-    size = matrix.shape[1]
-    padded = np.empty((n, 4 * layout.tiles + size - 4, width + 1, channels), x.dtype)
+    step, size = layout.tiling.step, matrix.shape[1]
+    padded = np.empty((n, step * layout.tiles + size - step, width + 1, channels), x.dtype)
     padded[:, :above] = 0
     padded[:, above + height :] = 0
     padded[:, :, width] = 0
     padded[:, above : above + height, :width] = x
     image, row, _, item = padded.strides
     shape = (n, layout.tiles, size, (width + 1) * channels)
-    tiles = np.ndarray(shape, x.dtype, padded, strides=(image, 4 * row, row, item))
+    tiles = np.ndarray(shape, x.dtype, padded, strides=(image, step * row, row, item))
     lines = layout.empty(channels, x.dtype)
     rows = layout.tile_rows(lines)
     np.matmul(matrix, tiles, out=rows)
     lines[:, 0] = 0
-    lines[:, 1 + rows.size // (6 * channels) :] = 0
+    lines[:, 1 + rows.size // (len(lines) * channels) :] = 0
     return lines
