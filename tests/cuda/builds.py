@@ -39,7 +39,7 @@ BUILDS = {
 BUILDS["dropout.cu"] = list(DROPOUT_DEFINES.values())
 BUILDS["group_norm.cu"] = [
     group_norm_defines(vector, silu=silu, bf16=bf16)
-    for vector, silu, bf16 in ((1, 0, 0), (4, 0, 0), (1, 1, 0), (4, 1, 0), (4, 1, 1))
+    for vector, silu, bf16 in ((1, 0, 0), (4, 0, 0), (1, 1, 0), (4, 1, 0), (1, 1, 1), (4, 1, 1))
 ]
 BUILDS["silu.cu"] = [{}]
 BUILDS["attention.cu"] = [

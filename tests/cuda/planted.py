@@ -22,8 +22,8 @@ GROUP_NORM = {
     "the mean is not subtracted": ("(x - pivot[i] - offset[i])", "(x - pivot[i])"),
     "the variance is about the pivot": ("mean.y - mean.x * mean.x", "mean.y"),
     "one pivot for four channels": (
-        "(c + i) / s.per_group * s.per_group",
-        "c / s.per_group * s.per_group",
+        "s, c + i, pivot_pixel",
+        "s, c, pivot_pixel",
     ),
     "moments are read before they are written": (
         "rsqrtf(var + norm_eps);\n  }\n  __syncthreads();",
@@ -35,6 +35,29 @@ GROUP_NORM = {
     "a channel's sums go to the wrong slab": (
         "block * 2 * channels + i",
         "blockIdx.y * 2 * channels + i",
+    ),
+}
+
+JOINED_NORM = {
+    "a pivot for every channel of a group": ("c / s.per_group * s.per_group)", "c)"),
+    "rows as wide as the first part": ("split : s.channels - s.split;", "split : s.split;"),
+    "the second part from its beginning": ("pixel * width + c - s.split,", "pixel * width,"),
+    "the second part of the image before": ("rest + pixel * width", "rest"),
+    "a residual of other channels": ("residual + s.image + c", "residual + s.image"),
+    "no residual": ("+ other.at[i];", ";"),
+}
+
+JOINED_OPERAND = {
+    "what lies across the border is of the first": ("i < split ? row[i] :", "i < c ? row[i] :"),
+    "the second part begins too late": ("rest[i - split]", "rest[i]"),
+    "a second part from its middle": ("load(v, rest, channel - split,", "load(v, rest, channel,"),
+    "the second part is as wide as the first": (
+        "x_rest + (size_t)row * (c - split)",
+        "x_rest + (size_t)row * split",
+    ),
+    "the last channel of float32 is lost": (
+        "if (channel + e < c) row",
+        "if (channel + e < c - 1) row",
     ),
 }
 

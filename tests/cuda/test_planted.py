@@ -12,6 +12,7 @@ import test_batch
 import test_device_walk
 import test_dropout
 import test_group_norm
+import test_joined
 import test_loss
 import test_second_moment
 import test_update
@@ -22,6 +23,8 @@ from planted import (
     BATCH,
     DROPOUT,
     GROUP_NORM,
+    JOINED_NORM,
+    JOINED_OPERAND,
     LOSS,
     NORM_FOR_A_PRODUCT,
     SECOND_MOMENT,
@@ -46,6 +49,18 @@ def norm_is_right(device):
 
 def norm_for_a_product_is_right(device):
     test_group_norm.test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, 24)
+    return True
+
+
+def joined_norm_is_right(device):
+    for widths in ((8, 16), (10, 14)):
+        test_joined.test_a_norm_reads_both_and_gives_both_gradients(device, widths)
+    return True
+
+
+def joined_operand_is_right(device):
+    for widths, precision in (((8, 16), "bf16"), ((10, 14), "tf32"), ((6, 7), "fp32")):
+        test_joined.test_both_are_packed_as_one(device, widths, precision)
     return True
 
 
@@ -97,6 +112,8 @@ def walk_is_right(device):
 CHECKS = [
     (norm_is_right, GROUP_NORM),
     (norm_for_a_product_is_right, NORM_FOR_A_PRODUCT),
+    (joined_norm_is_right, JOINED_NORM),
+    (joined_operand_is_right, JOINED_OPERAND),
     (dropout_is_right, DROPOUT),
     (attention_is_right, ATTENTION),
     (batch_is_right, BATCH),

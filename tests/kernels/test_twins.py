@@ -98,12 +98,19 @@ def images(draw):
     return Case([(draw(small), draw(small), draw(small), draw(small))], {})
 
 
+@st.composite
+def pairs_of_images(draw):
+    pixels = draw(small), draw(small), draw(small)
+    return Case([(*pixels, draw(st.integers(1, 9))) for _ in range(2)], {})
+
+
 CASES = {
     "linear": linears(),
     "conv2d": convolutions(),
     "upsample_conv2d": doublings(),
     "group_norm": norms(),
     "group_norm_silu": norms(),
+    "concat": pairs_of_images(),
     "dropout": dropouts(),
     "silu": images(),
     "attention": attentions(),
@@ -135,6 +142,11 @@ def backward(table, entry, dy, saved):
     return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
+def whole(y):
+    """On the host; what ``concat`` gave may be in two parts."""
+    return np.concatenate([to_host(x) for x in y], axis=-1) if isinstance(y, tuple) else to_host(y)
+
+
 def test_every_entry_has_a_case():
     entries = {f.name for f in dataclasses.fields(Kernels)}
     entries -= {"name", "prepare_linear", "prepare_conv2d"}
@@ -161,13 +173,27 @@ def test_entry_is_the_reference(table, device, entry, dtype, data):
     again = backward(table, entry, dy, saved)
 
     assert len(results) == len(expected)
-    for result, exact_result in zip(results, expected, strict=True):
+    for result, exact_result in zip(map(whole, results), expected, strict=True):
         assert result.shape == exact_result.shape
         assert result.dtype == dtype
         tolerance = TOLERANCES[dtype] * max(1, np.abs(exact_result).max())
-        np.testing.assert_allclose(to_host(result), exact_result, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(result, exact_result, rtol=0, atol=tolerance)
     for first, second in zip(results[1:], again, strict=True):  # saved was only read
         np.testing.assert_array_equal(to_host(first), to_host(second))
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+@pytest.mark.parametrize("entry", ["group_norm", "group_norm_silu"])
+@pytest.mark.parametrize("channels", [6, 128])
+def test_a_residual_is_added_to_the_gradient_of_a_norm(table, device, entry, channels):
+    shapes = [(2, 5, 7, channels), (channels,), (channels,)]
+    inputs = [to_device(drawn(shape, i, np.float32), device) for i, shape in enumerate(shapes)]
+    dy, residual = (to_device(drawn(shapes[0], i, np.float32), device) for i in (3, 4))
+    _, saved = forward(table, entry, inputs, {"groups": 2})
+    alone = backward(table, entry, dy, saved)
+    results = getattr(table, f"{entry}_backward")(dy, saved, residual)
+    for result, exact in zip(results, (alone[0] + residual, *alone[1:]), strict=True):
+        np.testing.assert_allclose(to_host(result), to_host(exact), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("table", "device"), TABLES)

@@ -1,8 +1,7 @@
 """Where a training step's time goes: a kernels table with a stopwatch on every entry.
 
 The step runs on one thread, so that the times of the entries and of everything else (drawing noise,
-adding gradients and attention's branch, concatenating, the optimiser, Python itself) add up to that
-of the step.
+adding gradients and attention's branch, the optimiser, Python itself) add up to that of the step.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
     yield Case("group_norm", norm, group_norm_backward, inputs)
     yield _single("silu", silu, silu_backward, draw((3, 4)))
     yield Case("group_norm_silu", norm_silu, group_norm_silu_backward, inputs)
+    yield _residual("group_norm, residual", norm, group_norm_backward, inputs)
+    yield _residual("group_norm_silu, residual", norm_silu, group_norm_silu_backward, inputs)
     inputs = draw((2, 4, 3, 5)), draw((2, 5)), draw((2, 5))
     yield Case("scale_shift", scale_shift, scale_shift_backward, inputs)
     keep = draw((2, 4, 3, 5)) > -0.5
@@ -90,6 +92,18 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
         lambda dy, _: upsample_backward(dy),
         draw((2, 3, 2, 4)),
     )
+
+
+def _residual(
+    name: str, norm: Forward, norm_backward: Callable[..., Any], inputs: tuple[Array, ...]
+) -> Case:
+    """A norm with its input added to its output, whose gradient is the residual of the backward."""
+
+    def forward(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
+        y, saved = norm(x, weight, bias)
+        return y + x, saved
+
+    return Case(name, forward, lambda dy, saved: norm_backward(dy, saved, dy), inputs)
 
 
 def _attentions(draw: Draw) -> Iterator[Case]:

@@ -64,8 +64,7 @@ class ResBlock:
         if saved.drop is not None:
             dh = self.kernels.dropout_backward(dh, saved.drop)
         dh, demb = self.time.backward(dh, saved.time)
-        dh = self.norm.backward(dh, saved.norm)
-        return dskip + dh, demb
+        return self.norm.backward(dh, saved.norm, residual=dskip), demb
 
 
 class AttentionBlockSaved(NamedTuple):
@@ -104,7 +103,7 @@ class AttentionBlock:
         dh = self.out.backward(dy.reshape(n, height * width, channels), saved.out)
         dh = self.kernels.attention_backward(dh, saved.attention)
         dh = self.qkv.backward(dh, saved.qkv)
-        return dy + self.norm.backward(dh.reshape(dy.shape), saved.norm)
+        return self.norm.backward(dh.reshape(dy.shape), saved.norm, residual=dy)
 
 
 @final

@@ -141,10 +141,10 @@ class GroupNorm:
         weight, bias = self.weight.value, self.bias.value
         return self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
 
-    def backward(self, dy: Array, saved: Any) -> Array:
-        """Return ``dx``."""
+    def backward(self, dy: Array, saved: Any, residual: Array | None = None) -> Array:
+        """Return ``dx``, to which ``residual`` is added: the gradient by another way."""
         dx: Array
-        dx, dweight, dbias = self.op_backward(dy, saved)
+        dx, dweight, dbias = self.op_backward(dy, saved, residual)
         self.weight.grad += dweight
         self.bias.grad += dbias
         return dx

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, final
 from tinyddpm.arrays import Array
 from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.masks import Masks
-from tinyddpm.ops.concat import ConcatSaved, concat, concat_backward
+from tinyddpm.ops.kernels import Kernels
 
 
 class StageSaved(NamedTuple):
@@ -90,7 +90,7 @@ class EncoderLevel:
 class DecoderLevelSaved(NamedTuple):
     """What the joins, the stages and the upsampling keep."""
 
-    joins: list[ConcatSaved]
+    joins: list[Any]
     stages: list[StageSaved]
     upsample: Any
 
@@ -103,8 +103,8 @@ class DecoderLevelSaved(NamedTuple):
 class DecoderLevel:
     """Stages, each on [h | skip], then an upsampling except at the full resolution."""
 
-    def __init__(self, stages: list[Stage], upsample: Upsample | None) -> None:
-        self.stages, self.upsample = stages, upsample
+    def __init__(self, kernels: Kernels, stages: list[Stage], upsample: Upsample | None) -> None:
+        self.kernels, self.stages, self.upsample = kernels, stages, upsample
 
     def forward(
         self, h: Array, emb: Array, masks: Masks | None, skips: list[Array]
@@ -112,7 +112,7 @@ class DecoderLevel:
         """Map ``h`` to the next level's, popping one of ``skips`` for each stage."""
         joins, stages = [], []
         for stage in self.stages:
-            h, join = concat(h, skips.pop())
+            h, join = self.kernels.concat(h, skips.pop())
             h, saved = stage.forward(h, emb, masks)
             joins.append(join)
             stages.append(saved)
@@ -132,7 +132,7 @@ class DecoderLevel:
             dh = self.upsample.backward(dh, saved.upsample)
         for stage in reversed(self.stages):
             dh, demb = stage.backward(dh, saved.stages.pop())
-            dh, dskip = concat_backward(dh, saved.joins.pop())
+            dh, dskip = self.kernels.concat_backward(dh, saved.joins.pop())
             dembs.append(demb)
             dskips.append(dskip)
         return dh, total(dembs)

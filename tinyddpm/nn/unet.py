@@ -289,5 +289,5 @@ class _StageBuilder:
             if level:
                 upsample = Upsample(self.layers, f"up.{level}.upsample", width)
                 self.size *= 2
-            levels.append(DecoderLevel(stages, upsample))
+            levels.append(DecoderLevel(self.layers.kernels, stages, upsample))
         return levels

@@ -44,8 +44,13 @@ def group_norm(
     return weight * x_hat + bias, GroupNormSaved(x_hat, r, weight)
 
 
-def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+def group_norm_backward(
+    dy: Array, saved: GroupNormSaved, residual: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C).
+
+    ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
+    """
     x_hat, r, weight = saved
     dbias = dy.sum(axis=(0, 1, 2))
     dweight = (dy * x_hat).sum(axis=(0, 1, 2))
@@ -54,5 +59,5 @@ def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array,
     dxh = (weight * dy).reshape(grouped)
     mean_dxh = dxh.mean(axis=(1, 3), keepdims=True)
     mean_dxh_xh = (dxh * xh).mean(axis=(1, 3), keepdims=True)
-    dx = r * (dxh - mean_dxh - xh * mean_dxh_xh)
-    return dx.reshape(dy.shape), dweight, dbias
+    dx = (r * (dxh - mean_dxh - xh * mean_dxh_xh)).reshape(dy.shape)
+    return dx if residual is None else dx + residual, dweight, dbias

@@ -31,9 +31,14 @@ def group_norm_silu(
     return y, GroupNormSiluSaved(norm, bias)
 
 
-def group_norm_silu_backward(dy: Array, saved: GroupNormSiluSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+def group_norm_silu_backward(
+    dy: Array, saved: GroupNormSiluSaved, residual: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C).
+
+    ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
+    """
     norm, bias = saved
     h = norm.weight * norm.x_hat + bias
     dh = silu_backward(dy, SiluSaved(h))
-    return group_norm_backward(dh, norm)
+    return group_norm_backward(dh, norm, residual)

@@ -5,6 +5,10 @@ the place of any of them. An entry has the meaning and the signature of the op i
 ``saved`` is each table's own affair, passed from an entry to its backward. A network is handed one
 table and calls it directly: there is no registry and no choice per call.
 
+What ``concat`` gives may be in a form of the table's own, which its ``group_norm_silu`` and its
+``conv2d`` take; in that form the gradient goes from ``group_norm_silu_backward`` to
+``concat_backward``.
+
 ``prepare_linear`` and ``prepare_conv2d`` let a table keep weights in a form of its own (turned,
 transformed, split, of another type). They are called once per optimiser step, and the result takes
 the place of the weight.
@@ -18,6 +22,7 @@ from typing import Any
 
 from tinyddpm.arrays import Array
 from tinyddpm.ops.attention import attention, attention_backward
+from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.dropout import dropout, dropout_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
@@ -27,7 +32,7 @@ from tinyddpm.ops.silu import silu, silu_backward
 from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
 Forward = Callable[..., tuple[Array, Any]]
-Backward = Callable[[Array, Any], Any]
+Backward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Kernels:
     group_norm_backward: Backward
     group_norm_silu: Forward
     group_norm_silu_backward: Backward
+    concat: Callable[[Array, Array], tuple[Any, Any]]
+    concat_backward: Backward
     dropout: Forward
     dropout_backward: Backward
     silu: Forward
@@ -69,6 +76,8 @@ reference = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
+    concat=concat,
+    concat_backward=concat_backward,
     dropout=dropout,
     dropout_backward=dropout_backward,
     silu=silu,

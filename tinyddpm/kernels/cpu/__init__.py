@@ -14,6 +14,7 @@ from tinyddpm.kernels.cpu.norm import (
     group_norm_silu,
     group_norm_silu_backward,
 )
+from tinyddpm.ops.concat import concat, concat_backward
 from tinyddpm.ops.dropout import dropout, dropout_backward
 from tinyddpm.ops.kernels import Kernels
 from tinyddpm.ops.linear import linear, linear_backward
@@ -33,6 +34,8 @@ cpu = Kernels(
     group_norm_backward=group_norm_backward,
     group_norm_silu=group_norm_silu,
     group_norm_silu_backward=group_norm_silu_backward,
+    concat=concat,
+    concat_backward=concat_backward,
     dropout=dropout,
     dropout_backward=dropout_backward,
     silu=silu,

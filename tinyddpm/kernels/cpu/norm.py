@@ -68,9 +68,11 @@ def group_norm(
     return _normalised(saved, factor=1.0), saved
 
 
-def group_norm_backward(dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
-    return _backward(dy, saved, factor=1.0)
+def group_norm_backward(
+    dy: Array, saved: GroupNormSaved, residual: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx."""
+    return _backward(dy, saved, residual, factor=1.0)
 
 
 def group_norm_silu(
@@ -82,15 +84,17 @@ def group_norm_silu(
     return y, GroupNormSiluSaved(norm, (y, f) if x.shape[3] < MANY_CHANNELS else None)
 
 
-def group_norm_silu_backward(dy: Array, saved: GroupNormSiluSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+def group_norm_silu_backward(
+    dy: Array, saved: GroupNormSiluSaved, residual: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx."""
     norm, kept = saved
     y, f = kept or _activated(norm)
     dh = 2 - f
     dh *= y
     dh += f
     dh *= dy
-    return _backward(dh, norm, factor=0.5)
+    return _backward(dh, norm, residual, factor=0.5)
 
 
 def _moments(x: Array, weight: Array, bias: Array, groups: int, norm_eps: float) -> GroupNormSaved:
@@ -127,7 +131,9 @@ def _activated(norm: GroupNormSaved) -> tuple[Array, Array]:
     return np.multiply(a, f, out=a), f
 
 
-def _backward(dh: Array, saved: GroupNormSaved, *, factor: float) -> tuple[Array, Array, Array]:
+def _backward(
+    dh: Array, saved: GroupNormSaved, residual: Array | None, *, factor: float
+) -> tuple[Array, Array, Array]:
     """The backward of GroupNorm for the gradient factor·dh."""
     z, mean, r, w, _ = saved
     (n, height, width, channels), groups = dh.shape, r.shape[1]
@@ -140,6 +146,8 @@ def _backward(dh: Array, saved: GroupNormSaved, *, factor: float) -> tuple[Array
     dx = dh * _along_row(factor * r * w, dh)
     dx -= np.multiply(z, _along_row(slope, dh), out=product)
     dx -= _along_row(r * mean_dh - slope * mean, dh)
+    if residual is not None:
+        dx += residual
     return dx, (r * sum_dh_zc).sum(axis=0).ravel(), sum_dh.sum(axis=0).ravel()
 
 

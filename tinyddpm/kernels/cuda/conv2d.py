@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
@@ -44,7 +45,7 @@ class Convolutions:
 
     def forward(
         self,
-        x: Array,
+        x: Array | Joined,
         weight: PreparedWeight,
         bias: Array,
         *,
@@ -55,10 +56,10 @@ class Convolutions:
         """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out); add ``bias``,
         (C_out,) or of each image (N, C_out), and ``residual``.
         """
-        source = x.shape[1:3]
-        (height, width), (kh, kw), around = source, weight.kernel, sum(pad)
+        _, height, width, _ = x.shape
+        (kh, kw), around = weight.kernel, sum(pad)
         result = (height + around - kh) // stride + 1, (width + around - kw) // stride + 1
-        geometry = Geometry(weight.kernel, stride, pad[0], source, result)
+        geometry = Geometry(weight.kernel, stride, pad[0], (height, width), result)
         operand = self._operands.image(x)
         rows = weight.plain.by_out
         y = self._products.convolve(operand, rows, geometry, bias, residual=residual)

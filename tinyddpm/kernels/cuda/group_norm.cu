@@ -10,7 +10,11 @@
 // Images are cut into slabs: some pixels of one image, with all their channels. A block adds up its
 // slab, and the next kernel adds up the slabs in their order: no sum depends on who came first (for
 // dbias and dweight that is add_partials).
-// x is read twice and y is written; backward, x and dy are read twice and dx is written.
+// x is read twice and y is written; backward, x and dy are read twice and dx is written, to which a
+// residual may be added.
+//
+// The channels of x from `split` on may lie in a map of their own, x_rest (N, P, C - split); those of
+// dx then lie in dx_rest. Where all are in x, split is C.
 //
 // The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
 // the mean is far from zero, and the mean remains the pair (pivot, offset) to the end.
@@ -65,26 +69,46 @@ __device__ __forceinline__ float act_derivative(float h) {
 // column is VECTOR channels, a row is every rows-th pixel. Where there are more columns than
 // threads, a thread takes several, one after the other.
 struct Slab {
-  int pixels, channels, per_group;
+  int pixels, channels, split, per_group;
   int channel, stride;     // a thread's channels: channel, channel + stride, ...
   int row, rows;
   int first, end;          // the pixels
-  size_t image;            // where the image begins
-  const float* pivots;     // the pixel that lends the pivots
+  size_t image;            // where the image begins in a map of all channels
 };
 
-__device__ __forceinline__ Slab this_slab(const float* x, int pixels, int channels, int groups,
-                                          int slab_pixels, int pivot_pixel) {
+__device__ __forceinline__ Slab this_slab(int pixels, int channels, int split, int groups,
+                                          int slab_pixels) {
   Slab s;
   int columns = min(channels / VECTOR, THREADS), thread = threadIdx.x;
-  s.pixels = pixels, s.channels = channels, s.per_group = channels / groups;
+  s.pixels = pixels, s.channels = channels, s.split = split, s.per_group = channels / groups;
   s.rows = THREADS / columns, s.row = thread / columns;
   s.channel = s.row < s.rows ? thread % columns * VECTOR : channels; // too many: nothing to do
   s.stride = columns * VECTOR;
   s.first = blockIdx.x * slab_pixels, s.end = min(s.first + slab_pixels, pixels);
   s.image = (size_t)blockIdx.y * pixels * channels;
-  s.pivots = x + s.image + (size_t)pivot_pixel * channels;
   return s;
+}
+
+// A channel of this image in a map of some width: its value at a pixel.
+template <class Value> struct Channel {
+  Value* first;
+  int width;
+
+  __device__ __forceinline__ Value* at(int pixel) const { return first + pixel * width; }
+};
+
+// Of a map in two parts.
+template <class Value>
+__device__ __forceinline__ Channel<Value> channel_of(Value* map, Value* rest, const Slab& s, int c) {
+  size_t pixel = (size_t)blockIdx.y * s.pixels; // the image's first
+  int width = c < s.split ? s.split : s.channels - s.split;
+  return {c < s.split ? map + pixel * width + c : rest + pixel * width + c - s.split, width};
+}
+
+// Of the group of channel c.
+__device__ __forceinline__ float pivot_of(const float* x, const float* x_rest, const Slab& s, int c,
+                                          int pivot_pixel) {
+  return *channel_of(x, x_rest, s, c / s.per_group * s.per_group).at(pivot_pixel);
 }
 
 // What normalises a thread's channels: the same for all pixels of an image.
@@ -100,12 +124,13 @@ struct Norm {
 };
 
 // moments: of this image, (G, 2)
-__device__ __forceinline__ Norm norm_of(const Slab& s, int channel, const float* moments,
+__device__ __forceinline__ Norm norm_of(const float* x, const float* x_rest, const Slab& s,
+                                        int channel, int pivot_pixel, const float* moments,
                                         const float* weight, const float* bias) {
   Norm norm;
   for (int i = 0; i < VECTOR; i++) {
     int c = channel + i, group = c / s.per_group;
-    norm.pivot[i] = s.pivots[group * s.per_group];
+    norm.pivot[i] = pivot_of(x, x_rest, s, c, pivot_pixel);
     norm.offset[i] = moments[2 * group], norm.r[i] = moments[2 * group + 1];
     norm.weight[i] = weight[c], norm.bias[i] = bias[c];
   }
@@ -151,17 +176,18 @@ __device__ __forceinline__ float2 over_slabs(const float* partial, int group, in
 
 // partial (N, slabs, G, 2): sum (x - pivot), sum (x - pivot)^2
 extern "C" __global__ void __launch_bounds__(THREADS)
-group_norm_moments(const float* ALIGNED x, float* partial, int pixels, int channels, int groups,
-                   int slab_pixels, int pivot_pixel) {
+group_norm_moments(const float* ALIGNED x, const float* ALIGNED x_rest, float* partial, int pixels,
+                   int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
-  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
   for (int c = s.channel; c < channels; c += s.stride) {
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
     Values pivot, sum = {}, square = {};
-    for (int i = 0; i < VECTOR; i++) pivot.at[i] = s.pivots[(c + i) / s.per_group * s.per_group];
+    for (int i = 0; i < VECTOR; i++) pivot.at[i] = pivot_of(x, x_rest, s, c + i, pivot_pixel);
 #pragma unroll 4
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      Values v = load(x + s.image + (size_t)p * channels + c);
+      Values v = load(of_x.at(p));
       for (int i = 0; i < VECTOR; i++) {
         float d = v.at[i] - pivot.at[i];
         sum.at[i] += d;
@@ -181,12 +207,13 @@ group_norm_moments(const float* ALIGNED x, float* partial, int pixels, int chann
 
 // moments (N, G, 2): offset, r
 extern "C" __global__ void __launch_bounds__(THREADS)
-group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
-                 const float* partial, RESULT* ALIGNED y, float* moments, int pixels,
-                 int channels, int groups, int slab_pixels, int pivot_pixel, float norm_eps) {
+group_norm_apply(const float* ALIGNED x, const float* ALIGNED x_rest, const float* weight,
+                 const float* bias, const float* partial, RESULT* ALIGNED y, float* moments,
+                 int pixels, int channels, int split, int groups, int slab_pixels, int pivot_pixel,
+                 float norm_eps) {
   DYNAMIC_SHARED(memory);
   float* mine = (float*)memory; // (G, 2)
-  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
   for (int g = threadIdx.x; g < groups; g += THREADS) {
     float2 mean = over_slabs(partial, g, groups, s);
     float var = mean.y - mean.x * mean.x;
@@ -198,13 +225,14 @@ group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
     for (int i = threadIdx.x; i < 2 * groups; i += THREADS)
       moments[(size_t)blockIdx.y * 2 * groups + i] = mine[i];
   for (int c = s.channel; c < channels; c += s.stride) {
-    Norm norm = norm_of(s, c, mine, weight, bias);
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    RESULT* of_y = y + s.image + c;
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, mine, weight, bias);
 #pragma unroll 4
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      size_t at = s.image + (size_t)p * channels + c;
-      Values v = load(x + at);
+      Values v = load(of_x.at(p));
       for (int i = 0; i < VECTOR; i++) v.at[i] = act(norm.h(i, norm.x_hat(i, v.at[i])));
-      store(y + at, v);
+      store(of_y + p * channels, v);
     }
   }
 }
@@ -212,19 +240,22 @@ group_norm_apply(const float* ALIGNED x, const float* weight, const float* bias,
 // by_channel (N, slabs, 2, C): sum dh, sum dh x_hat
 // by_group (N, slabs, G, 2): sum weight dh, sum weight dh x_hat
 extern "C" __global__ void __launch_bounds__(THREADS)
-group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* weight,
-                const float* bias, const float* moments, float* by_channel, float* by_group,
-                int pixels, int channels, int groups, int slab_pixels, int pivot_pixel) {
+group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIGNED x_rest,
+                const float* weight, const float* bias, const float* moments, float* by_channel,
+                float* by_group, int pixels, int channels, int split, int groups, int slab_pixels,
+                int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
-  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
+  const float* of_image = moments + (size_t)blockIdx.y * 2 * groups;
   for (int c = s.channel; c < channels; c += s.stride) {
-    Norm norm = norm_of(s, c, moments + (size_t)blockIdx.y * 2 * groups, weight, bias);
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    const float* of_dy = dy + s.image + c;
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, of_image, weight, bias);
     Values sum = {}, product = {};
 #pragma unroll 2
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      size_t at = s.image + (size_t)p * channels + c;
-      Values v = load(x + at), d = load(dy + at);
+      Values v = load(of_x.at(p)), d = load(of_dy + p * channels);
       for (int i = 0; i < VECTOR; i++) {
         float x_hat = norm.x_hat(i, v.at[i]);
         float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
@@ -246,28 +277,33 @@ group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* we
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* weight,
-              const float* bias, const float* moments, const float* by_group, float* ALIGNED dx,
-              int pixels, int channels, int groups, int slab_pixels, int pivot_pixel) {
+group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIGNED x_rest,
+              const float* weight, const float* bias, const float* moments, const float* by_group,
+              const float* ALIGNED residual, float* ALIGNED dx, float* ALIGNED dx_rest, int pixels,
+              int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
-  Slab s = this_slab(x, pixels, channels, groups, slab_pixels, pivot_pixel);
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
+  const float* of_image = moments + (size_t)blockIdx.y * 2 * groups;
   for (int g = threadIdx.x; g < groups; g += THREADS) means[g] = over_slabs(by_group, g, groups, s);
   __syncthreads();
   for (int c = s.channel; c < channels; c += s.stride) {
-    Norm norm = norm_of(s, c, moments + (size_t)blockIdx.y * 2 * groups, weight, bias);
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    const float *of_dy = dy + s.image + c, *of_residual = residual + s.image + c;
+    Channel<float> of_dx = channel_of(dx, dx_rest, s, c);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, of_image, weight, bias);
     float2 mean[VECTOR];
     for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
 #pragma unroll 2
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      size_t at = s.image + (size_t)p * channels + c;
-      Values v = load(x + at), d = load(dy + at);
+      Values v = load(of_x.at(p)), d = load(of_dy + p * channels), other = {};
+      if (residual) other = load(of_residual + p * channels);
       for (int i = 0; i < VECTOR; i++) {
         float x_hat = norm.x_hat(i, v.at[i]);
         float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
-        d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y);
+        d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y) + other.at[i];
       }
-      store(dx + at, d);
+      store(of_dx.at(p), d);
     }
   }
 }

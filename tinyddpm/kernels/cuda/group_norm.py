@@ -12,6 +12,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.operands import written_as
 from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
@@ -30,17 +31,19 @@ def group_norm_defines(vector: int, *, silu: bool, bf16: bool) -> Defines:
 class GroupNormSaved(NamedTuple):
     """The input itself and 2 N·G numbers."""
 
-    x: Array  # (N, H, W, C)
+    x: Joined  # (N, H, W, C)
     weight: Array  # (C,)
     bias: Array  # (C,)
     moments: Array  # (N, G, 2)
 
 
 class _Cut(NamedTuple):
-    """How the images are cut into slabs; it depends on the shape of one image alone."""
+    """How each image is cut into slabs; it depends on the shape of one image alone."""
 
+    images: int
     pixels: int
     channels: int
+    split: int  # where the channels go on in another map
     groups: int
     slab_pixels: int
     pivot_pixel: int  # the middle of the image
@@ -51,7 +54,7 @@ class _Cut(NamedTuple):
 
     @property
     def vector(self) -> int:
-        return 1 if self.channels % 4 else 4
+        return 1 if self.channels % 4 or self.split % 4 else 4
 
     @property
     def table_bytes(self) -> int:
@@ -74,7 +77,7 @@ class GroupNorm:
         self._runtime, self._silu, self._precision = runtime, silu, precision
 
     def forward(
-        self, x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
+        self, x: Array | Joined, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
     ) -> tuple[Array, GroupNormSaved]:
         """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
 
@@ -85,46 +88,60 @@ class GroupNorm:
             raise ValueError(
                 f"groups must divide the channels: got C={x.shape[-1]}, groups={groups}"
             )
-        x, empty = contiguous(x), self._runtime.empty
-        cut = _cut(x.shape, groups)
-        partial = empty((len(x), cut.slabs, groups, 2))
-        self._launch("group_norm_moments", x, partial, cut=cut, shared_bytes=cut.table_bytes)
+        x, empty = Joined.of(x), self._runtime.empty
+        n, cut = x.shape[0], _cut(x, groups)
+        partial = empty((n, cut.slabs, groups, 2))
+        self._launch("group_norm_moments", *x, partial, cut=cut, shared_bytes=cut.table_bytes)
         y = empty(x.shape, written_as(self._precision, cut.channels))
-        moments = empty((len(x), groups, 2))
-        args = (x, weight, bias, partial, y, moments)
+        moments = empty((n, groups, 2))
+        args = (*x, weight, bias, partial, y, moments)
         self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
         return y, GroupNormSaved(x, weight, bias, moments)
 
-    def backward(self, dy: Array, saved: GroupNormSaved) -> tuple[Array, Array, Array]:
-        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C)."""
+    def backward(
+        self, dy: Array, saved: GroupNormSaved, residual: Array | None = None
+    ) -> tuple[Array | Joined, Array, Array]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx.
+
+        dx is in as many parts as x.
+        """
         x, weight, bias, moments = saved
         dy, empty = contiguous(dy), self._runtime.empty
-        groups = moments.shape[1]
-        cut = _cut(x.shape, groups)
-        by_channel = empty((len(x), cut.slabs, 2, cut.channels))
-        by_group = empty((len(x), cut.slabs, groups, 2))
-        args = (dy, x, weight, bias, moments, by_channel, by_group)
-        self._launch("group_norm_sums", *args, cut=cut, shared_bytes=cut.table_bytes)
-        dx = empty(x.shape)
-        args = (dy, x, weight, bias, moments, by_group, dx)
-        self._launch("group_norm_dx", *args, cut=cut, shared_bytes=8 * groups)
+        (n, groups, _), cut = moments.shape, _cut(x, moments.shape[1])
+        by_channel = empty((n, cut.slabs, 2, cut.channels))
+        by_group = empty((n, cut.slabs, groups, 2))
+        args = (dy, *x, weight, bias, moments)
+        sums = (by_channel, by_group)
+        self._launch("group_norm_sums", *args, *sums, cut=cut, shared_bytes=cut.table_bytes)
+        dx = Joined(empty(x.first.shape), None if x.rest is None else empty(x.rest.shape))
+        if residual is not None:
+            residual = contiguous(residual)
+        results = (by_group, residual, *dx)
+        self._launch("group_norm_dx", *args, *results, cut=cut, shared_bytes=8 * groups)
         dbias, dweight = summed(self._runtime, by_channel.reshape(-1, 2, cut.channels))
-        return dx, dweight, dbias
+        return dx.first if x.rest is None else dx, dweight, dbias
 
     def _launch(
-        self, name: str, *arrays: Array, cut: _Cut, shared_bytes: int, last: tuple[float, ...] = ()
+        self,
+        name: str,
+        *arrays: Array | None,
+        cut: _Cut,
+        shared_bytes: int,
+        last: tuple[float, ...] = (),
     ) -> None:
         """A kernel with a block for each slab of each image."""
         bf16 = written_as(self._precision, cut.channels) == np.uint16
         defines = group_norm_defines(cut.vector, silu=self._silu, bf16=bf16)
         function = self._runtime.function("group_norm.cu", name, defines)
-        grid = (cut.slabs, len(arrays[0]))
-        args: list[Argument] = [*arrays, *cut, *last]
-        self._runtime.launch(function, grid, (_THREADS,), args, shared_bytes=shared_bytes)
+        args: list[Argument] = [*arrays, *cut[1:], *last]
+        self._runtime.launch(
+            function, (cut.slabs, cut.images), (_THREADS,), args, shared_bytes=shared_bytes
+        )
 
 
-def _cut(shape: tuple[int, ...], groups: int) -> _Cut:
-    _, height, width, channels = shape
+def _cut(x: Joined, groups: int) -> _Cut:
+    images, height, width, channels = x.shape
     pixels = height * width
-    slabs = blocks(pixels * channels, _SLAB)
-    return _Cut(pixels, channels, groups, blocks(pixels, slabs), height // 2 * width + width // 2)
+    slab_pixels = blocks(pixels, blocks(pixels * channels, _SLAB))
+    middle = height // 2 * width + width // 2
+    return _Cut(images, pixels, channels, x.split, groups, slab_pixels, middle)

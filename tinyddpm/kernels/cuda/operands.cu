@@ -28,12 +28,37 @@ __device__ __forceinline__ void load(float v[PIECE], const float* row, int chann
   }
 }
 
+// The same of a row whose channels from `split` on are a row of their own, `rest`.
+__device__ __forceinline__ void load(float v[PIECE], const float* row, const float* rest,
+                                     int channel, int split, int c) {
+  if (channel + PIECE <= split || split == c) return load(v, row, channel, split);
+  if (channel >= split) return load(v, rest, channel - split, c - split);
+#pragma unroll
+  for (int e = 0; e < PIECE; e++) {
+    int i = channel + e;
+    v[e] = i < split ? row[i] : i < c ? rest[i - split] : 0.0f;
+  }
+}
+
+// Writes channels channel, channel + 1, … of a row of c: of float32 alone may a row end within a piece.
+__device__ __forceinline__ void store(OPERAND* row, const Piece& piece, int channel, int c) {
+  if (c % PIECE == 0) {
+    *(Piece*)(row + channel) = piece;
+  } else {
+#pragma unroll
+    for (int e = 0; e < PIECE; e++)
+      if (channel + e < c) row[channel + e] = piece.at[e];
+  }
+}
+
 // Writes x (images, rows, c) as an operand (images, rows, c_padded), and the sum over each slab of an
-// image's rows into partial (slabs, images, c); either may be null. A block is some pieces wide and
+// image's rows into partial (slabs, images, c); either may be null. The channels from `split` on may
+// lie in an array of their own, x_rest; where they do not, split is c. A block is some pieces wide and
 // takes blockDim.y rows at once.
 extern "C" __global__ void __launch_bounds__(THREADS)
-pack(const float* __restrict__ x, OPERAND* __restrict__ ALIGNED packed, float* partial, int images,
-     int rows, int c, int c_padded, int slab) {
+pack(const float* __restrict__ x, const float* __restrict__ x_rest,
+     OPERAND* __restrict__ ALIGNED packed, float* partial, int images, int rows, int c, int split,
+     int c_padded, int slab) {
   __shared__ float sums[THREADS * PIECE];
   int piece = blockIdx.y * blockDim.x + threadIdx.x, channel = piece * PIECE;
   int thread = threadIdx.y * blockDim.x + threadIdx.x, width = blockDim.x * PIECE;
@@ -42,14 +67,14 @@ pack(const float* __restrict__ x, OPERAND* __restrict__ ALIGNED packed, float* p
   float sum[PIECE] = {};
   for (int row = image * rows + first + threadIdx.y; row < last && channel < c; row += blockDim.y) {
     float v[PIECE];
-    load(v, x + (size_t)row * c, channel, c);
+    load(v, x + (size_t)row * split, x_rest + (size_t)row * (c - split), channel, split, c);
     Piece rounded;
 #pragma unroll
     for (int e = 0; e < PIECE; e++) {
       sum[e] += v[e];
       rounded.at[e] = ROUND(v[e]);
     }
-    if (packed) *(Piece*)(packed + (size_t)row * c_padded + channel) = rounded;
+    if (packed) store(packed + (size_t)row * c_padded, rounded, channel, c_padded);
   }
   if (!partial) return;
 #pragma unroll

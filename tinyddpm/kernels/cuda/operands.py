@@ -9,6 +9,7 @@ image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple, final
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
@@ -80,9 +82,9 @@ class _Slabs(NamedTuple):
     each: int  # rows in a slab
 
     @classmethod
-    def of(cls, x: Array, images: int) -> _Slabs:
+    def of(cls, x: Joined, images: int) -> _Slabs:
         """Cut ``x`` (…, C), whose pixels are those of so many ``images``."""
-        rows = x.size // x.shape[-1] // images
+        rows = math.prod(x.shape[:-1]) // images
         number = min(blocks(_SLABS, images), blocks(rows, _SLAB))
         return cls(images, rows, number, blocks(rows, number))
 
@@ -95,25 +97,24 @@ class Operands:
         self._runtime, self._format = runtime, FORMATS[precision]
         self._packs_images = precision != "fp32"
 
-    def image(self, x: Array) -> Operand:
+    def image(self, x: Array | Joined) -> Operand:
         """Return the operand of ``x`` (N, H, W, C): itself where it was written as one."""
-        x = contiguous(x)
-        if x.dtype != np.float32:
-            return Operand(x, x.shape[-1])
-        operand = self._image_like(x)
-        if self._packs_images:
-            self._pack(x, operand.values, None, _Slabs.of(x, 1))
+        x = Joined.of(x)
+        if x.first.dtype != np.float32 or not (self._packs_images or x.rest is not None):
+            return Operand(x.first, x.split)
+        operand = self._operand_like(x)
+        self._pack(x, operand.values, None, _Slabs.of(x, 1))
         return operand
 
     def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Array]:
         """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,), or
         over those of each image, (N, C).
         """
-        x = contiguous(x)
-        operand = self._image_like(x)
-        slabs = _Slabs.of(x, len(x) if by_image else 1)
+        whole = Joined.of(x)
+        operand = self._operand_like(whole) if self._packs_images else self.image(x)
+        slabs = _Slabs.of(whole, len(x) if by_image else 1)
         partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
-        self._pack(x, operand.values if self._packs_images else None, partial, slabs)
+        self._pack(whole, operand.values if self._packs_images else None, partial, slabs)
         sums = summed(self._runtime, partial)
         return operand, sums if by_image else sums[0]
 
@@ -148,19 +149,17 @@ class Operands:
     def _padded(self, channels: int) -> int:
         return blocks(channels, self._format.piece) * self._format.piece
 
-    def _image_like(self, x: Array) -> Operand:
+    def _operand_like(self, x: Joined) -> Operand:
         *pixels, channels = x.shape
-        if not self._packs_images:
-            return Operand(x, channels)
         shape = (*pixels, self._padded(channels))
         return Operand(self._runtime.empty(shape, self._format.dtype), channels)
 
-    def _pack(self, x: Array, packed: Array | None, partial: Array | None, slabs: _Slabs) -> None:
+    def _pack(self, x: Joined, packed: Array | None, partial: Array | None, slabs: _Slabs) -> None:
         channels, piece = x.shape[-1], max(self._format.piece, 4)
         width = min(blocks(channels, piece), 32)
         grid = (slabs.number * slabs.images, blocks(channels, piece * width))
-        sizes = (slabs.images, slabs.rows, channels, self._padded(channels), slabs.each)
-        self._launch("pack", grid, (width, _THREADS // width), (x, packed, partial, *sizes))
+        sizes = (slabs.images, slabs.rows, channels, x.split, self._padded(channels), slabs.each)
+        self._launch("pack", grid, (width, _THREADS // width), (*x, packed, partial, *sizes))
 
     def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
         function = self._runtime.function("operands.cu", name, self._format.defines)

@@ -6,6 +6,7 @@ from tinyddpm.kernels.cuda.attention import Attention
 from tinyddpm.kernels.cuda.conv2d import Convolutions
 from tinyddpm.kernels.cuda.dropout import Dropout
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
+from tinyddpm.kernels.cuda.joined import join, join_backward
 from tinyddpm.kernels.cuda.linear import Linears
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.silu import Silu
@@ -32,6 +33,8 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
         group_norm_backward=norm.backward,
         group_norm_silu=norm_silu.forward,
         group_norm_silu_backward=norm_silu.backward,
+        concat=join,
+        concat_backward=join_backward,
         dropout=dropout.forward,
         dropout_backward=dropout.backward,
         silu=silu.forward,
