@@ -15,7 +15,7 @@ from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backwa
 
 pytestmark = pytest.mark.cuda_sim
 # By four channels and one by one; pieces and groups of three that lie across the border.
-WIDTHS = [(16, 8), (8, 16), (4, 20), (10, 14), (7, 5), (1, 23), (264, 12)]
+WIDTHS = [(16, 8), (8, 16), (4, 20), (10, 14), (7, 5), (1, 23), (264, 12), (259, 5)]
 
 
 @pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
@@ -96,13 +96,22 @@ def test_a_convolution_takes_both(device, precision):
         np.testing.assert_array_equal(to_host(mine), to_host(expected))
 
 
-def test_nothing_is_moved(sim):
+def test_a_norm_moves_nothing(sim):
     a, b = normals(0, 1, 2, 2, 3), normals(1, 1, 2, 2, 5)
-    y, saved = join(a, b)
-    assert y.first is a
-    assert y.rest is b
-    assert y.shape == (1, 2, 2, 8)
-    da, db = join_backward(y, saved)
+    joined, _ = join(a, b)
+    assert joined.shape == (1, 2, 2, 8)
+    ones = np.ones(8, np.float32)
+    _, saved = GroupNorm(sim, silu=True).forward(joined, ones, ones, groups=2)
+    assert saved.x.first is a
+    assert saved.x.rest is b
+    assert sim.launches == 2
+
+
+def test_a_gradient_is_given_back_in_parts():
+    a, b = normals(0, 1, 2, 2, 3), normals(1, 1, 2, 2, 5)
+    joined, saved = join(a, b)
+    da, db = join_backward(joined, saved)
     assert da is a
     assert db is b
-    assert sim.launches == 0
+    for mine, part in zip(join_backward(host(joined), saved), (a, b), strict=True):
+        np.testing.assert_array_equal(mine, part)

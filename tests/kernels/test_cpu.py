@@ -3,9 +3,11 @@
 import platform
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -108,12 +110,17 @@ def test_winograd_in_float32_keeps_its_error_bound(way, bound, sign):
     assert max(errors(way, x, weight, bias, np.float32)) < bound
 
 
-@pytest.mark.parametrize(("side", "pixels", "bound"), [(32, 4, 4e-6), (28, 7, 1e-5)])
+@pytest.mark.parametrize(
+    ("side", "c_in", "c_out", "pixels", "bound"),
+    [(32, 32, 32, 4, 4e-6), (28, 32, 32, 7, 1e-5), (14, 48, 48, 7, 1e-5), (28, 128, 4, 7, 1e-5)],
+)
 @pytest.mark.parametrize("sign", [np.positive, np.abs], ids=["random", "all positive"])
-def test_winograd_along_one_axis_in_float32_keeps_its_error_bound(side, pixels, bound, sign):
+def test_winograd_along_one_axis_in_float32_keeps_its_error_bound(
+    side, c_in, c_out, pixels, bound, sign
+):
     assert four_or_seven(side, np.dtype(np.float32)).step == pixels
-    x = sign(random(0, 4, side, side, 32))
-    weight, bias = sign(random(2, 3, 3, 32, 32)) / 17, random(3, 32)
+    x = sign(random(0, 4, side, side, c_in))
+    weight, bias = sign(random(2, 3, 3, c_in, c_out)) / (9 * c_in) ** 0.5, random(3, c_out)
     assert max(errors("one axis", x, weight, bias, np.float32)) < bound
 
 
@@ -153,9 +160,10 @@ def test_winograd_matrices_turn_products_into_correlation(side, pixels):
 
 @given(st.sets(st.integers(-8, 8), min_size=2, max_size=7))
 def test_any_points_give_matrices_that_correlate(quarters):
-    points = tuple(quarter / 4 for quarter in quarters)
-    scale = np.abs(interpolation(points, np.dtype(np.float64)).g).max()
-    assert_correlates(interpolation(points, np.dtype(np.float64)), 1e-13 * scale)
+    tiling = interpolation(tuple(quarter / 4 for quarter in quarters), np.dtype(np.float64))
+    matrices = (np.abs(matrix) for matrix in (tiling.at, tiling.g, tiling.bt))
+    largest = np.einsum("ik, ka, kj -> iaj", *matrices).max()  # of what is added up
+    assert_correlates(tiling, 1e-14 * largest)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +173,10 @@ def test_tiles_of_seven_where_they_save_an_eighth(pixels, step):
     assert four_or_seven(pixels, np.dtype(np.float32)).step == step
 
 
-@pytest.mark.parametrize("most", [10**6, 60, 12])  # multiplications: 1, 3 and 8 blocks
-def test_what_was_never_set_reaches_no_result(most, monkeypatch):
+@pytest.mark.parametrize(("height", "tiles"), [(10, 3), (13, 2)], ids=["of four", "of seven"])
+@pytest.mark.parametrize("most", [10**6, 120, 12])
+def test_what_was_never_set_reaches_no_result(height, tiles, most, monkeypatch):
+    """Of tiles that overlap, the last filled up, in one block or many."""
     empty = np.empty
 
     def poisoned(*args):
@@ -175,8 +185,11 @@ def test_what_was_never_set_reaches_no_result(most, monkeypatch):
         return array
 
     monkeypatch.setattr("tinyddpm.kernels.cpu.winograd_1d.SMALL_PRODUCT", most)
-    x, weight, bias = random(0, 2, 6, 5, 2), random(1, 3, 3, 2, 3), random(2, 3)
-    dy = random(3, 2, 6, 5, 3)
+    x, weight, bias = random(0, 2, height, 5, 2), random(1, 3, 3, 2, 3), random(2, 3)
+    dy = random(3, 2, height, 5, 3)
+    layout = layout_of(x, 3, four_or_seven(height, x.dtype))
+    assert layout.tiles == tiles
+    assert (layout.blocks > 1) == (most < 10**6)
     expected = by_lines(x, weight, bias, dy)
     monkeypatch.setattr(np, "empty", poisoned)
     for result, clean in zip(by_lines(x, weight, bias, dy), expected, strict=True):
@@ -205,7 +218,7 @@ def test_the_factors_of_silu_are_kept_of_few_channels_only(channels, kept):
 @pytest.mark.parametrize(
     ("channels", "way"), [(42, Winograd1dSaved), (43, WinogradSaved)], ids=["one axis", "both axes"]
 )
-def test_threads_share_a_weight(channels, way):
+def test_threads_that_share_a_weight_find_the_same(channels, way):
     x, bias = random(0, 4, 16, 16, channels).astype(np.float32), np.zeros(channels, np.float32)
     weight = random(1, 3, 3, channels, channels).astype(np.float32)
 
@@ -220,6 +233,33 @@ def test_threads_share_a_weight(channels, way):
         for results in pool.map(step, [shared] * 16):
             for result, alone in zip(results, expected, strict=True):
                 np.testing.assert_array_equal(result, alone)
+
+
+def test_of_threads_that_share_a_weight_one_makes_each_form(monkeypatch):
+    made, begun = [], Barrier(4)
+
+    def slowly(weight, tiling):
+        made.append(tiling)
+        time.sleep(0.05)
+        return transform_weight(weight, tiling)
+
+    def ask(weight):
+        begun.wait()
+        return weight.for_both_axes(four(weight.weight.dtype))
+
+    monkeypatch.setattr(sys.modules[PreparedWeight.__module__], "transform_weight", slowly)
+    weight = PreparedWeight(random(0, 3, 3, 2, 2))
+    with ThreadPoolExecutor(4) as pool:
+        forms = list(pool.map(ask, [weight] * 4))
+    assert len(made) == 1
+    assert all(form is forms[0] for form in forms)
+
+
+def test_an_image_of_another_type_makes_no_form_anew():
+    weight = PreparedWeight(random(0, 3, 3, 48, 48).astype(np.float32))
+    for dtype in (np.float32, np.float64):
+        conv2d(random(1, 1, 16, 16, 48).astype(dtype), weight, np.zeros(48, dtype))
+    assert [form.dtype for form in weight.forms.values()] == [np.float32]
 
 
 FAULTS_OF_A_LARGE_ARRAY = """

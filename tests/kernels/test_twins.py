@@ -47,8 +47,8 @@ def convolutions(draw):
     )
     sides = st.integers(2, 17)
     height, width = draw(sides), draw(sides)
-    # The cpu table goes along one axis up to 42, by tiles of seven up to 49, and beyond along both
-    # if there are pixels enough.
+    # The cpu table goes along one axis up to 42, where tiles of seven fit up to 49, and beyond
+    # along both if there are pixels enough.
     least, most = draw(st.sampled_from([(1, 9), (10, 42), (43, 64)]))
     channels = st.integers(least, most)
     n = draw(st.integers(1, 3)) if most < 43 else 4

@@ -4,6 +4,7 @@ import gc
 import tracemalloc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tinyddpm.data import load
@@ -43,6 +44,23 @@ def test_a_step_takes_as_much_and_not_twice_more(batch, shard):
     least = least_memory(config, network_of(config), 1)
     found = taken(config, 1)
     assert 0.5 * found < least < found
+
+
+def test_what_an_image_keeps_is_a_bound_where_more_are_convolved_another_way():
+    """Maps of 12×12 pixels: of one image by the definition, of two by tiles, which keep more."""
+    config = UNetConfig(image_size=24, channels=(64, 128), attention_at=(), groups=8)
+    network = UNet(config, kernels=kernels_for("cpu"))
+    least = kept_an_image(network)  # and weights are made ready
+    for n in (1, 2, 3):
+        x, t = np.zeros((n, 24, 24, 1), np.float32), np.zeros(n)
+        network.forward(x, t, prepare=False)
+        tracemalloc.start()
+        try:
+            _kept = network.forward(x, t, prepare=False)
+            found = tracemalloc.get_traced_memory()[0] / n
+        finally:
+            tracemalloc.stop()
+        assert 0.3 * found < least < found
 
 
 def test_it_grows_with_the_images_that_are_at_work_at_once():

@@ -12,6 +12,7 @@ from tinyddpm.nn.conditioning import AddTime, ScaleShiftTime
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
 from tinyddpm.nn.masks import Masks
+from tinyddpm.ops.kernels import Joined
 
 
 class ResBlockSaved(NamedTuple):
@@ -45,7 +46,9 @@ class ResBlock:
             else None
         )
 
-    def forward(self, x: Array, emb: Array, masks: Masks | None) -> tuple[Array, ResBlockSaved]:
+    def forward(
+        self, x: Array | Joined, emb: Array, masks: Masks | None
+    ) -> tuple[Array, ResBlockSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
         h, norm = self.norm.forward(x)
         h, time = self.time.forward(h, emb)
@@ -57,7 +60,7 @@ class ResBlock:
         y, conv2 = self.conv2.forward_onto(skip, h)
         return y, ResBlockSaved(norm, time, drop, conv2, shortcut)
 
-    def backward(self, dy: Array, saved: ResBlockSaved) -> tuple[Array, Array]:
+    def backward(self, dy: Array, saved: ResBlockSaved) -> tuple[Array | Joined, Array]:
         """Return ``(dx, demb)``."""
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.nn.parameters import Parameter, Parameters
-from tinyddpm.ops.kernels import Kernels
+from tinyddpm.ops.kernels import Joined, Kernels
 
 
 class Builder(NamedTuple):
@@ -85,7 +85,7 @@ class Conv2d:
         )
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
+    def forward(self, x: Array | Joined) -> tuple[Array, Any]:
         """Map (N, H, W, C_in) to (N, H_out, W_out, C_out)."""
         return self.op(x, self.weight.prepared, self.bias.value)
 
@@ -136,14 +136,13 @@ class GroupNorm:
         self.weight = build.parameters.add(Parameter(f"{name}.weight", (channels,), fill=1.0))
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (channels,)))
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
+    def forward(self, x: Array | Joined) -> tuple[Array, Any]:
         """Normalise (N, H, W, C)."""
         weight, bias = self.weight.value, self.bias.value
         return self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
 
-    def backward(self, dy: Array, saved: Any, residual: Array | None = None) -> Array:
+    def backward(self, dy: Array, saved: Any, residual: Array | None = None) -> Array | Joined:
         """Return ``dx``, to which ``residual`` is added: the gradient by another way."""
-        dx: Array
         dx, dweight, dbias = self.op_backward(dy, saved, residual)
         self.weight.grad += dweight
         self.bias.grad += dbias

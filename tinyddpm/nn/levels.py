@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, final
 from tinyddpm.arrays import Array
 from tinyddpm.nn.blocks import AttentionBlock, Downsample, ResBlock, Upsample
 from tinyddpm.nn.masks import Masks
-from tinyddpm.ops.kernels import Kernels
+from tinyddpm.ops.kernels import Joined, Kernels
 
 
 class StageSaved(NamedTuple):
@@ -24,7 +24,9 @@ class Stage:
     def __init__(self, block: ResBlock, attention: AttentionBlock | None) -> None:
         self.block, self.attention = block, attention
 
-    def forward(self, h: Array, emb: Array, masks: Masks | None) -> tuple[Array, StageSaved]:
+    def forward(
+        self, h: Array | Joined, emb: Array, masks: Masks | None
+    ) -> tuple[Array, StageSaved]:
         """Map ``h`` (N, H, W, C_in) to (N, H, W, C_out)."""
         h, block = self.block.forward(h, emb, masks)
         attention = None
@@ -32,7 +34,7 @@ class Stage:
             h, attention = self.attention.forward(h)
         return h, StageSaved(block, attention)
 
-    def backward(self, dh: Array, saved: StageSaved) -> tuple[Array, Array]:
+    def backward(self, dh: Array, saved: StageSaved) -> tuple[Array | Joined, Array]:
         """Return ``(dh, demb)``."""
         if self.attention:
             dh = self.attention.backward(dh, saved.attention)

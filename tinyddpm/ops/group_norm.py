@@ -5,7 +5,7 @@ values of one group of channels of one image.
     y       = weight x_hat + bias
 
     dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
-    dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat))
+    dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + residual
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from tinyddpm.ops.linear import linear, linear_backward
 from tinyddpm.ops.silu import silu, silu_backward
 from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
+Joined = Any  # what a table's ``concat`` gives: an array, or a form of the table's own
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[..., Any]
 
@@ -52,7 +53,7 @@ class Kernels:
     group_norm_backward: Backward
     group_norm_silu: Forward
     group_norm_silu_backward: Backward
-    concat: Callable[[Array, Array], tuple[Any, Any]]
+    concat: Callable[[Array, Array], tuple[Joined, Any]]
     concat_backward: Backward
     dropout: Forward
     dropout_backward: Backward

@@ -7,10 +7,9 @@
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
-A is the difference between sending two images through the network and one, for the weights are kept
-once. Of many images small maps are convolved in another way, which keeps more. What comes and goes
-within a layer is not counted, nor what the process has already, nor the copies of gradients that
-processes share, of small networks alone.
+A is found by sending one image through the network. Of more images small maps are convolved in
+another way, which keeps more. What comes and goes within a layer is not counted, nor what the
+process has already, nor the copies of gradients that processes share, of small networks alone.
 """
 
 from __future__ import annotations
@@ -35,14 +34,12 @@ def least_memory(config: RunConfig, network: UNet, threads: int) -> int:
 
 
 def kept_an_image(network: UNet) -> int:
-    """Return the bytes that a forward of ``network`` keeps of each image."""
-    return _kept(network, 2) - _kept(network, 1)
-
-
-def _kept(network: UNet, count: int) -> int:
-    blank = np.zeros((count, *network.config.image_shape), np.float32)
-    _, saved = network.forward(blank, np.zeros(count, np.int64))
-    held = {array.__array_interface__["data"][0]: array.nbytes for array in _arrays(saved)}
+    """Return the bytes that a forward of ``network`` keeps of an image; weights are not counted."""
+    blank = np.zeros((1, *network.config.image_shape), np.float32)
+    _, saved = network.forward(blank, np.zeros(1, np.int64))
+    weights = network.parameters.value
+    own = (array for array in _arrays(saved) if not np.may_share_memory(array, weights))
+    held = {array.__array_interface__["data"][0]: array.nbytes for array in own}
     return sum(held.values())
 
 

@@ -54,7 +54,7 @@ class PreparedWeight:
 
     def reversed_for_one_axis(self, tiling: Tiling) -> Array:
         """For the transpose of that: (P, 3·C_out, C_in)."""
-        weight = self.reversed()
+        weight = self.reversed()  # here, for the lock is held by one maker at a time
         return self._form("transpose", tiling, lambda: transform_weight_1d(weight, tiling))
 
     def reversed(self) -> Array:
@@ -104,8 +104,11 @@ class Conv2dSaved(NamedTuple):
     biases: bool
 
 
-# Products along the axis for a pixel and a mean channel: up to so many, one axis is faster.
+# One axis is faster up to so many mean channels times products a pixel along it: 42 channels by
+# F(4, 3), 49 by F(7, 3), where the tiles fit.
 _FEW_PRODUCTS = 63
+# Both axes are faster from so many on: channels of a doubled image, and pixels of y.
+_DOUBLED_CHANNELS, _PIXELS = 10, 161
 
 
 def conv2d(
@@ -135,7 +138,7 @@ def conv2d_backward(dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]
 def upsample_conv2d(x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, Conv2dSaved]:
     """Double ``x`` (N, H, W, C_in), convolve with ``weight`` (3, 3, C_in, C_out)."""
     tiling = doubled(x.dtype)
-    if _mean_channels(weight) >= 10 and _many_pixels(x, tiling):
+    if _mean_channels(weight) >= _DOUBLED_CHANNELS and _many_pixels(x, tiling):
         y, way = _winograd(x, weight, bias, tiling)
         return y, Conv2dSaved(way, bias.ndim == 2)
     doubled_x = upsample(x)
@@ -193,7 +196,7 @@ def _many_pixels(x: Array, tiling: Tiling) -> bool:
     """Whether y has so many pixels that the products of both axes do more than read weights."""
     n, height, width, _ = x.shape
     pixels: int = n * tiling.side(height) * tiling.side(width)
-    return pixels > 160
+    return pixels >= _PIXELS
 
 
 def _mean_channels(weight: PreparedWeight) -> float:

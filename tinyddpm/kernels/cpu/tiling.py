@@ -6,23 +6,23 @@ definition takes 3 m:
 
     y = Aᵀ [(G w) ⊙ (Bᵀ d)]              y[i] = Σ_a w[a] d[i + a]
 
-It is the transpose of multiplying two polynomials by their values at points p₀ … p_{m} and ∞:
+It is the transpose of multiplying two polynomials by their values at points p_0 … p_m and at ∞:
 
-    (Aᵀ)[i, k] = p_kⁱ                                           at ∞: 1 where i = m − 1
-    G[k, a]    = p_kᵃ / Π_{l≠k} (p_k − p_l)                     at ∞: 1 where a = 2
-    Bᵀ[k]      = the coefficients of Π_{l≠k} (z − p_l)          at ∞: of Π_l (z − p_l)
+    Aᵀ[i, k] = p_kⁱ                                           at ∞: 1 where i = m − 1
+    G[k, a]  = p_kᵃ / Π_{l≠k} (p_k − p_l)                     at ∞: 1 where a = 2
+    Bᵀ[k]    = the coefficients of Π_{l≠k} (z − p_l)          at ∞: of Π_l (z − p_l)
 
 The second point is 1, so that the second column of Aᵀ is (1, …, 1): what is added to the second
 product is added to every pixel. That is where a bias goes.
 
 The more points, the fewer products, and the larger the numbers that are subtracted from one
-another. In float32 F(7, 3) along one axis rounds as coarsely as F(4, 3) along both; F(7, 3) along
-both is not to be had.
+another: F(7, 3) along one axis rounds about as coarsely as F(4, 3) along both, and along both it
+would round too coarsely for float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -30,25 +30,31 @@ import numpy as np
 
 from tinyddpm.arrays import Array
 
-# F4 and F7: of some hundred sets of fractions that are exact, those that round least.
+# Of some hundred sets of points that float32 holds exactly, those by which it rounds least.
 _F4 = (0, 1, -1, 0.5, -2)
 _F7 = (0, 1, -1, 0.75, -0.75, 2.5, -2.5, 0.25)
-_SYMMETRIC = (0, 1, -1, 2, -2)
+_SYMMETRIC = (0, 1, -1, 2, -2)  # another F(4, 3), for ``doubled``
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Tiling:
-    """The matrices, and how tiles follow one another; each function below makes one only once."""
+    """The matrices, and how tiles follow one another."""
 
-    at: Array  # (pixels of y in a tile, P)
-    bt: Array  # (P, pixels of x in a tile)
-    g: Array  # (P, 3)
+    finite_points: tuple[float, ...]
     step: int  # pixels of x from one tile to the next; tiles overlap by two
+    at: Array = field(compare=False, repr=False)  # (pixels of y in a tile, P)
+    bt: Array = field(compare=False, repr=False)  # (P, pixels of x in a tile)
+    g: Array = field(compare=False, repr=False)  # (P, 3)
 
     @property
     def points(self) -> int:
         """P, the products of a tile."""
         return len(self.bt)
+
+    @property
+    def pixels(self) -> int:
+        """The pixels of y in a tile."""
+        return len(self.at)
 
     def tiles(self, pixels: int) -> int:
         """The number of tiles along a side of ``pixels`` in x."""
@@ -60,7 +66,7 @@ class Tiling:
 
     def side(self, pixels: int) -> int:
         """The length in y of a side of ``pixels`` in x."""
-        return pixels * len(self.at) // self.step
+        return pixels * self.pixels // self.step
 
 
 @cache
@@ -77,7 +83,7 @@ def interpolation(points: tuple[float, ...], dtype: np.dtype[Any]) -> Tiling:
     bt = np.zeros((m + 2, m + 2))
     bt[:-1, :-1] = [np.poly(o)[::-1] for o in others]
     bt[-1] = np.poly(p)[::-1]
-    return Tiling(at.astype(dtype), bt.astype(dtype), g.astype(dtype), m)
+    return Tiling(points, m, at.astype(dtype), bt.astype(dtype), g.astype(dtype))
 
 
 def four(dtype: np.dtype[Any]) -> Tiling:
@@ -102,4 +108,4 @@ def doubled(dtype: np.dtype[Any]) -> Tiling:
     f = interpolation(_SYMMETRIC, dtype)
     pixels = np.eye(4, dtype=dtype)[[0, 1, 1, 2, 2, 3]]  # a b b c c d from (a, b, c, d)
     left = [0, 1, 3, 4, 5]  # row 2 of bt meets b − b and c − c
-    return Tiling(f.at[:, left], (f.bt @ pixels)[left], f.g[left], 2)
+    return Tiling(f.finite_points, 2, f.at[:, left], (f.bt @ pixels)[left], f.g[left])

@@ -48,7 +48,7 @@ SMALL_PRODUCT = 10**6
 
 def transform_weight(weight: Array, tiling: Tiling) -> Array:
     """Return u = G w Gᵀ (P·P, C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
-    u = _both_axes(tiling.g, weight)
+    u = _both_axes(tiling.g.astype(weight.dtype, copy=False), weight)
     return u.reshape(-1, *weight.shape[2:])
 
 
@@ -76,7 +76,7 @@ def winograd(v: Array, u: Array, bias: Array, shape: tuple[int, ...], tiling: Ti
     by_image = m[points + 1].reshape(n, -1, u.shape[2])
     by_image += bias.reshape(-1, 1, u.shape[2])
     y = _both_axes(tiling.at, m.reshape(points, points, -1))
-    cells = _cells(n, 4, tiling.tiles(height), tiling.tiles(width), u.shape[2], v.dtype)
+    cells = _cells(n, tiling.pixels, tiling.tiles(height), tiling.tiles(width), u.shape[2], v.dtype)
     cells[...] = y.reshape(cells.shape)
     return _cropped(cells, tiling.side(height), tiling.side(width), border=0)
 
@@ -90,7 +90,7 @@ def winograd_backward(
     n, height, width, c_in = shape
     rows, columns = tiling.tiles(height), tiling.tiles(width)
     points = tiling.points
-    dy_cells = _filled_cells(dy, 4, rows, columns)
+    dy_cells = _filled_cells(dy, tiling.pixels, rows, columns)
     dm = _both_axes(tiling.at.T, dy_cells).reshape(points * points, -1, dy.shape[3])
     dbias = row_sums(dm[points + 1].reshape(n, rows * columns, -1))
     dweight = _weight_gradient(v, dm, tiling.g)

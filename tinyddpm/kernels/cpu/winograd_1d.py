@@ -4,25 +4,25 @@ twin of ``ops.conv2d`` for few channels.
 The rows of x are cut into tiles of m + 2, which overlap by two; each gives m rows of y. Down the
 m + 2 pixels d of a column of a tile, with the matrices A, B and G of ``tiling.four_or_seven``,
 
-    v = Bᵀ d        u = G w        m[j] = Σ_b v[j + b − 1] u[b]        y = Aᵀ m + bias
+    v = Bᵀ d        u = G w        z[j] = Σ_b v[j + b − 1] u[b]        y = Aᵀ z + bias
 
-where j is the column of the image and b that of the taps; m is a sum for each of its rows alone.
+where j is the column of the image and b that of the taps; z is a sum for each of its rows alone.
 These are half the multiplications of the definition or fewer, and up to twice those of both axes
 (``winograd``), but nothing is moved pixel by pixel. Bᵀ and Aᵀ multiply whole rows of the image
 where they lie, and so do the products with v. Each of its rows a tile sends to a line of its own,
-that of all tiles and all images with a zero after each row. The three pixels that an m needs are
-neighbours there, 3 C_in numbers, and those of every third m do not overlap: they are the rows of a
+that of all tiles and all images with a zero after each row. The three pixels that a z needs are
+neighbours there, 3 C_in numbers, and those of every third z do not overlap: they are the rows of a
 matrix.
 
     a line of v       0 a b c d e f g h 0 i j k …
-    for m 0, 3, 6 …   [0 a b][c d e][f g h] …
-    for m 1, 4, 7 …     [a b c][d e f][g h 0] …
-    for m 2, 5, 8 …       [b c d][e f g][h 0 i] …            the m of a zero is not used
+    for z 0, 3, 6 …   [0 a b][c d e][f g h] …
+    for z 1, 4, 7 …     [a b c][d e f][g h 0] …
+    for z 2, 5, 8 …       [b c d][e f g][h 0 i] …            the z of a zero is not used
 
 Backward, dx is the convolution of dy with the taps in reverse. The v of dy then serves the weight
 too, with x and dy in exchanged roles as in ``im2col_same_backward``:
 
-    dweight_reversed[b] = Gᵀ Σ_j v[j + b − 1]ᵀ dm[j]        dm = A x
+    dweight_reversed[b] = Gᵀ Σ_j v[j + b − 1]ᵀ dz[j]        dz = A x
 
 Rounding: in float32, at 32 channels, y, dx and dw are off by at most 4e-6 of their largest value by
 F(4, 3), and by 1e-5 by F(7, 3).
@@ -82,7 +82,7 @@ class Layout(NamedTuple):
 def transform_weight_1d(weight: Array, tiling: Tiling) -> Array:
     """Return u = G w (P, 3·C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
     _, _, c_in, c_out = weight.shape
-    u = tiling.g @ weight.reshape(3, -1)
+    u = tiling.g.astype(weight.dtype, copy=False) @ weight.reshape(3, -1)
     return u.reshape(tiling.points, 3 * c_in, c_out)
 
 
@@ -103,8 +103,8 @@ def winograd_1d_backward(
     layout = layout_of(dy, c_in, tiling)
     v = _transformed(dy, layout)
     dx = _convolved(v, u_reversed, None, layout, dy.shape[1])
-    dm = _lines(tiling.at.T, x, 0, layout)
-    du = layout.neighbours(v).swapaxes(3, 4) @ layout.pixels(dm)
+    dz = _lines(tiling.at.T, x, 0, layout)
+    du = layout.neighbours(v).swapaxes(3, 4) @ layout.pixels(dz)
     dreversed = tiling.g.T @ du.sum(axis=(1, 2)).reshape(tiling.points, -1)
     dweight = reversed_taps(dreversed.reshape(3, 3, c_out, c_in))
     return dx, dweight, pixel_sums(dy)
@@ -127,10 +127,10 @@ def _transformed(x: Array, layout: Layout) -> Array:
 
 def _convolved(v: Array, u: Array, bias: Array | None, layout: Layout, height: int) -> Array:
     c_out = u.shape[2]
-    m = layout.empty(c_out, v.dtype)
-    np.matmul(layout.neighbours(v), u[:, None, None], out=layout.pixels(m))
-    rows = layout.tile_rows(m)
-    if bias is not None:  # the second column of Aᵀ is (1, 1, 1, 1)
+    z = layout.empty(c_out, v.dtype)
+    np.matmul(layout.neighbours(v), u[:, None, None], out=layout.pixels(z))
+    rows = layout.tile_rows(z)
+    if bias is not None:  # the second column of Aᵀ is (1, …, 1)
         rows[:, :, 1] += np.tile(bias.reshape(-1, 1, c_out), layout.width + 1)
     y = layout.tiling.at @ rows[..., : layout.width * c_out]  # (N, tiles, m, W·C_out)
     y = y.reshape(layout.images, -1, layout.width, c_out)

@@ -5,13 +5,13 @@
 //   apply    x_hat = (x - pivot - offset) r,  h = weight x_hat + bias,  y = act(h)
 //
 //   sums     dh = dy act'(h),  dbias = sum dh,  dweight = sum dh x_hat
-//   dx       dx = r (weight dh - mean(weight dh) - x_hat mean(weight dh x_hat))
+//   dx       dx = r (weight dh - mean(weight dh) - x_hat mean(weight dh x_hat)) + residual
 //
 // Images are cut into slabs: some pixels of one image, with all their channels. A block adds up its
 // slab, and the next kernel adds up the slabs in their order: no sum depends on who came first (for
 // dbias and dweight that is add_partials).
-// x is read twice and y is written; backward, x and dy are read twice and dx is written, to which a
-// residual may be added.
+// x is read twice and y is written; backward, x and dy are read twice, the residual, if there is one,
+// is read, and dx is written.
 //
 // The channels of x from `split` on may lie in a map of their own, x_rest (N, P, C - split); those of
 // dx then lie in dx_rest. Where all are in x, split is C.
@@ -97,7 +97,7 @@ template <class Value> struct Channel {
   __device__ __forceinline__ Value* at(int pixel) const { return first + pixel * width; }
 };
 
-// Of a map in two parts.
+// Finds it in a map of two parts.
 template <class Value>
 __device__ __forceinline__ Channel<Value> channel_of(Value* map, Value* rest, const Slab& s, int c) {
   size_t pixel = (size_t)blockIdx.y * s.pixels; // the image's first
@@ -105,7 +105,7 @@ __device__ __forceinline__ Channel<Value> channel_of(Value* map, Value* rest, co
   return {c < s.split ? map + pixel * width + c : rest + pixel * width + c - s.split, width};
 }
 
-// Of the group of channel c.
+// The pivot of the group that channel c is of.
 __device__ __forceinline__ float pivot_of(const float* x, const float* x_rest, const Slab& s, int c,
                                           int pivot_pixel) {
   return *channel_of(x, x_rest, s, c / s.per_group * s.per_group).at(pivot_pixel);
@@ -247,11 +247,11 @@ group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* AL
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  const float* of_image = moments + (size_t)blockIdx.y * 2 * groups;
+  const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
   for (int c = s.channel; c < channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     const float* of_dy = dy + s.image + c;
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, of_image, weight, bias);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight, bias);
     Values sum = {}, product = {};
 #pragma unroll 2
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
@@ -284,14 +284,14 @@ group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIG
   DYNAMIC_SHARED(memory);
   float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  const float* of_image = moments + (size_t)blockIdx.y * 2 * groups;
+  const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
   for (int g = threadIdx.x; g < groups; g += THREADS) means[g] = over_slabs(by_group, g, groups, s);
   __syncthreads();
   for (int c = s.channel; c < channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     const float *of_dy = dy + s.image + c, *of_residual = residual + s.image + c;
     Channel<float> of_dx = channel_of(dx, dx_rest, s, c);
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, of_image, weight, bias);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight, bias);
     float2 mean[VECTOR];
     for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
 #pragma unroll 2

@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.joined import Joined
+from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.operands import written_as
 from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
@@ -31,7 +31,7 @@ def group_norm_defines(vector: int, *, silu: bool, bf16: bool) -> Defines:
 class GroupNormSaved(NamedTuple):
     """The input itself and 2 N·G numbers."""
 
-    x: Joined  # (N, H, W, C)
+    x: Parts  # (N, H, W, C)
     weight: Array  # (C,)
     bias: Array  # (C,)
     moments: Array  # (N, G, 2)
@@ -88,15 +88,15 @@ class GroupNorm:
             raise ValueError(
                 f"groups must divide the channels: got C={x.shape[-1]}, groups={groups}"
             )
-        x, empty = Joined.of(x), self._runtime.empty
-        n, cut = x.shape[0], _cut(x, groups)
+        read, empty = Parts.of(x), self._runtime.empty
+        n, cut = x.shape[0], _cut(read, groups)
         partial = empty((n, cut.slabs, groups, 2))
-        self._launch("group_norm_moments", *x, partial, cut=cut, shared_bytes=cut.table_bytes)
+        self._launch("group_norm_moments", *read, partial, cut=cut, shared_bytes=cut.table_bytes)
         y = empty(x.shape, written_as(self._precision, cut.channels))
         moments = empty((n, groups, 2))
-        args = (*x, weight, bias, partial, y, moments)
+        args = (*read, weight, bias, partial, y, moments)
         self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
-        return y, GroupNormSaved(x, weight, bias, moments)
+        return y, GroupNormSaved(read, weight, bias, moments)
 
     def backward(
         self, dy: Array, saved: GroupNormSaved, residual: Array | None = None
@@ -113,13 +113,13 @@ class GroupNorm:
         args = (dy, *x, weight, bias, moments)
         sums = (by_channel, by_group)
         self._launch("group_norm_sums", *args, *sums, cut=cut, shared_bytes=cut.table_bytes)
-        dx = Joined(empty(x.first.shape), None if x.rest is None else empty(x.rest.shape))
+        first, rest = empty(x.first.shape), None if x.rest is None else empty(x.rest.shape)
         if residual is not None:
             residual = contiguous(residual)
-        results = (by_group, residual, *dx)
+        results = (by_group, residual, first, rest)
         self._launch("group_norm_dx", *args, *results, cut=cut, shared_bytes=8 * groups)
         dbias, dweight = summed(self._runtime, by_channel.reshape(-1, 2, cut.channels))
-        return dx.first if x.rest is None else dx, dweight, dbias
+        return first if rest is None else Joined(first, rest), dweight, dbias
 
     def _launch(
         self,
@@ -139,7 +139,7 @@ class GroupNorm:
         )
 
 
-def _cut(x: Joined, groups: int) -> _Cut:
+def _cut(x: Parts, groups: int) -> _Cut:
     images, height, width, channels = x.shape
     pixels = height * width
     slab_pixels = blocks(pixels, blocks(pixels * channels, _SLAB))

@@ -1,7 +1,7 @@
-"""Joining a skip connection to the decoder's features, with nothing moved: twin of ``ops.concat``.
+"""Joining a skip connection to the decoder's features, by passing on both: twin of ``ops.concat``.
 
-The two maps go on as a pair, which GroupNorm and the packing of a convolution's input read as one;
-GroupNorm's backward gives a pair in turn.
+GroupNorm reads the two maps where they lie, and its backward gives a pair in turn; the packing of a
+convolution's input makes one of them.
 """
 
 from __future__ import annotations
@@ -13,21 +13,34 @@ from tinyddpm.kernels.cuda.runtime import contiguous
 
 
 class Joined(NamedTuple):
-    """A map (N, H, W, C) in one part, or in two with some of the channels each."""
+    """Two maps, (N, H, W, C) and (N, H, W, D), that stand for one."""
+
+    first: Array
+    rest: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C + D)."""
+        *pixels, channels = self.first.shape
+        return (*pixels, channels + self.rest.shape[-1])
+
+
+class Parts(NamedTuple):
+    """What a kernel is passed for a map (N, H, W, C): one array or two, without gaps."""
 
     first: Array
     rest: Array | None
 
     @classmethod
-    def of(cls, x: Array | Joined) -> Joined:
-        """Return ``x`` in parts without gaps."""
-        if not isinstance(x, Joined):
-            return cls(contiguous(x), None)
-        return cls(contiguous(x.first), None if x.rest is None else contiguous(x.rest))
+    def of(cls, x: Array | Joined) -> Parts:
+        """Return the parts of ``x``."""
+        if isinstance(x, Joined):
+            return cls(contiguous(x.first), contiguous(x.rest))
+        return cls(contiguous(x), None)
 
     @property
     def split(self) -> int:
-        """Where the channels go on in ``rest``: after so many."""
+        """The channels of ``first``, behind which those of ``rest`` follow."""
         channels: int = self.first.shape[-1]
         return channels
 
@@ -43,6 +56,6 @@ def join(a: Array, b: Array) -> tuple[Joined, int]:
     return Joined(a, b), a.shape[-1]
 
 
-def join_backward(dy: Array | Joined, saved: int) -> tuple[Array, Array | None]:
+def join_backward(dy: Array | Joined, saved: int) -> tuple[Array, Array]:
     """Return ``(da, db)`` for ``dy`` (N, H, W, C + D), in two parts or as views of one."""
     return dy if isinstance(dy, Joined) else (dy[..., :saved], dy[..., saved:])

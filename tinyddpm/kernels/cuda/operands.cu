@@ -1,6 +1,6 @@
 // What the products of conv2d.cu are made of. An operand's values are OPERAND, rounded by ROUND,
 // and its channels are padded with zeros to a multiple of a piece of 16 bytes. (In float32 an image
-// is an operand as it is; only its sums are wanted here.)
+// is an operand as it is: only its sums are wanted here, and those in two parts are made one.)
 #include "prims.cuh"
 
 constexpr int PIECE = 16 / sizeof(OPERAND);

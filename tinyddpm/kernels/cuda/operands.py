@@ -1,10 +1,10 @@
 """What products are computed of: images and weights, rounded and padded (``operands.cu``).
 
 An operand is of the product's precision and its channels are padded with zeros to pieces of 16
-bytes. In fp32 nothing is rounded or padded, and an image is an operand as it is. The others cost a
-pass over the image, 6 (bf16) or 8 (tf32) bytes a value, but where the kernel before has written
-bf16 itself; what a forward keeps for its backward is the operand, in bf16 half the bytes of the
-image.
+bytes. In fp32 nothing is rounded or padded, and an image is an operand as it is, unless it is in
+two parts. The others cost a pass over the image, 6 (bf16) or 8 (tf32) bytes a value, but where the
+kernel before has written bf16 itself; what a forward keeps for its backward is the operand, in bf16
+half the bytes of the image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.joined import Joined
+from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
@@ -82,7 +82,7 @@ class _Slabs(NamedTuple):
     each: int  # rows in a slab
 
     @classmethod
-    def of(cls, x: Joined, images: int) -> _Slabs:
+    def of(cls, x: Parts, images: int) -> _Slabs:
         """Cut ``x`` (…, C), whose pixels are those of so many ``images``."""
         rows = math.prod(x.shape[:-1]) // images
         number = min(blocks(_SLABS, images), blocks(rows, _SLAB))
@@ -99,22 +99,22 @@ class Operands:
 
     def image(self, x: Array | Joined) -> Operand:
         """Return the operand of ``x`` (N, H, W, C): itself where it was written as one."""
-        x = Joined.of(x)
-        if x.first.dtype != np.float32 or not (self._packs_images or x.rest is not None):
-            return Operand(x.first, x.split)
-        operand = self._operand_like(x)
-        self._pack(x, operand.values, None, _Slabs.of(x, 1))
+        read = Parts.of(x)
+        if read.first.dtype != np.float32 or not (self._packs_images or read.rest is not None):
+            return Operand(read.first, read.split)
+        operand = self._operand_like(read)
+        self._pack(read, operand.values, None, _Slabs.of(read, 1))
         return operand
 
     def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Array]:
         """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,), or
         over those of each image, (N, C).
         """
-        whole = Joined.of(x)
-        operand = self._operand_like(whole) if self._packs_images else self.image(x)
-        slabs = _Slabs.of(whole, len(x) if by_image else 1)
+        read = Parts.of(x)
+        operand = self._operand_like(read) if self._packs_images else self.image(read.first)
+        slabs = _Slabs.of(read, len(x) if by_image else 1)
         partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
-        self._pack(whole, operand.values if self._packs_images else None, partial, slabs)
+        self._pack(read, operand.values if self._packs_images else None, partial, slabs)
         sums = summed(self._runtime, partial)
         return operand, sums if by_image else sums[0]
 
@@ -149,12 +149,12 @@ class Operands:
     def _padded(self, channels: int) -> int:
         return blocks(channels, self._format.piece) * self._format.piece
 
-    def _operand_like(self, x: Joined) -> Operand:
+    def _operand_like(self, x: Parts) -> Operand:
         *pixels, channels = x.shape
         shape = (*pixels, self._padded(channels))
         return Operand(self._runtime.empty(shape, self._format.dtype), channels)
 
-    def _pack(self, x: Joined, packed: Array | None, partial: Array | None, slabs: _Slabs) -> None:
+    def _pack(self, x: Parts, packed: Array | None, partial: Array | None, slabs: _Slabs) -> None:
         channels, piece = x.shape[-1], max(self._format.piece, 4)
         width = min(blocks(channels, piece), 32)
         grid = (slabs.number * slabs.images, blocks(channels, piece * width))
