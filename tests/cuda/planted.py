@@ -29,12 +29,27 @@ GROUP_NORM = {
         "rsqrtf(var + norm_eps);\n  }\n  __syncthreads();",
         "rsqrtf(var + norm_eps);\n  }",
     ),
-    "the weight is forgotten in a group's sums": ("table, g, s, weight", "table, g, s, nullptr"),
+    "the weight is forgotten in a group's sums": (
+        "table, g, s, weight + own",
+        "table, g, s, nullptr",
+    ),
     "dx without its last term": (" - x_hat * mean[i].y", ""),
     "the derivative of another function": ("h * (1.0f - s)", "h"),
     "a channel's sums go to the wrong slab": (
-        "block * 2 * channels + i",
-        "blockIdx.y * 2 * channels + i",
+        "(blockIdx.x * gridDim.y + blockIdx.y) * 2",
+        "blockIdx.y * 2",
+    ),
+}
+
+MODULATED_NORM = {
+    "the weight of the first image": ("own = to_next * blockIdx.y;", "own = 0;"),
+    "the slabs of an image side by side": (
+        "blockIdx.x * gridDim.y + blockIdx.y",
+        "blockIdx.y * gridDim.x + blockIdx.x",
+    ),
+    "means of the weight of the first image": (
+        "table, g, s, weight + own",
+        "table, g, s, weight",
     ),
 }
 

@@ -64,6 +64,16 @@ def test_more_channels_than_threads(device, silu, channels, groups):
 
 
 @SILU
+def test_each_image_may_have_a_weight_and_bias_of_its_own(device, silu):
+    shapes = [(3, 13, 9, 24), (3, 24), (3, 24)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_norm, "_SLAB", 1500)
+        pairs = twins.group_norm(device, silu=silu).results(shapes, normals, groups=8)
+    assert [result.shape for result, _ in pairs] == [shapes[0], *shapes]
+    assert twins.largest_error(pairs) < 1e-5
+
+
+@SILU
 @pytest.mark.parametrize("offset", [100, -1000])
 def test_a_mean_far_from_zero_costs_nothing(device, silu, offset):
     def values(seed, *shape):

@@ -26,6 +26,7 @@ from planted import (
     JOINED_NORM,
     JOINED_OPERAND,
     LOSS,
+    MODULATED_NORM,
     NORM_FOR_A_PRODUCT,
     SECOND_MOMENT,
     UPDATE,
@@ -49,6 +50,11 @@ def norm_is_right(device):
 
 def norm_for_a_product_is_right(device):
     test_group_norm.test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, 24)
+    return True
+
+
+def modulated_norm_is_right(device):
+    test_group_norm.test_each_image_may_have_a_weight_and_bias_of_its_own(device, silu=True)
     return True
 
 
@@ -112,6 +118,7 @@ def walk_is_right(device):
 CHECKS = [
     (norm_is_right, GROUP_NORM),
     (norm_for_a_product_is_right, NORM_FOR_A_PRODUCT),
+    (modulated_norm_is_right, MODULATED_NORM),
     (joined_norm_is_right, JOINED_NORM),
     (joined_operand_is_right, JOINED_OPERAND),
     (dropout_is_right, DROPOUT),

@@ -74,8 +74,9 @@ def doublings(draw):
 def norms(draw):
     groups = draw(small)
     width = draw(small | st.just(-(-MANY_CHANNELS // groups)))
-    channels = groups * width
-    shapes = [(draw(small), draw(small), draw(small), channels), (channels,), (channels,)]
+    channels, n = groups * width, draw(small)
+    affine = draw(st.sampled_from([(channels,), (n, channels)]))
+    shapes = [(n, draw(small), draw(small), channels), affine, affine]
     return Case(shapes, {"groups": groups, "norm_eps": 1e-2})
 
 

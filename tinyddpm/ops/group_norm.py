@@ -5,6 +5,7 @@ values of one group of channels of one image.
     y       = weight x_hat + bias
 
     dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
+                                              Σ_{h,w} where each image has its own
     dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + residual
 """
 
@@ -20,7 +21,7 @@ class GroupNormSaved(NamedTuple):
 
     x_hat: Array  # (N, H, W, C)
     r: Array  # (N, 1, G, 1)
-    weight: Array  # (C,)
+    weight: Array  # (C,) or (N, C)
 
 
 def group_norm(
@@ -29,7 +30,8 @@ def group_norm(
     """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
 
     y = weight x_hat + bias, x_hat = (x − mean x)(mean (x − mean x)² + norm_eps)^(−1/2), the means
-    over one group of one image (Wu & He 2018).
+    over one group of one image (Wu & He 2018). ``weight`` and ``bias`` are (C,), or (N, C) for each
+    image.
 
     Raises:
         ValueError: ``groups`` does not divide C.
@@ -41,7 +43,8 @@ def group_norm(
     xc = xg - xg.mean(axis=(1, 3), keepdims=True)
     r = ((xc * xc).mean(axis=(1, 3), keepdims=True) + norm_eps) ** -0.5
     x_hat = (xc * r).reshape(x.shape)
-    return weight * x_hat + bias, GroupNormSaved(x_hat, r, weight)
+    y = of_images(weight) * x_hat + of_images(bias)
+    return y, GroupNormSaved(x_hat, r, weight)
 
 
 def group_norm_backward(
@@ -52,12 +55,18 @@ def group_norm_backward(
     ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
     """
     x_hat, r, weight = saved
-    dbias = dy.sum(axis=(0, 1, 2))
-    dweight = (dy * x_hat).sum(axis=(0, 1, 2))
+    summed = (0, 1, 2) if weight.ndim == 1 else (1, 2)
+    dbias = dy.sum(axis=summed)
+    dweight = (dy * x_hat).sum(axis=summed)
     grouped = (len(dy), -1, r.shape[2], dy.shape[3] // r.shape[2])
     xh = x_hat.reshape(grouped)
-    dxh = (weight * dy).reshape(grouped)
+    dxh = (of_images(weight) * dy).reshape(grouped)
     mean_dxh = dxh.mean(axis=(1, 3), keepdims=True)
     mean_dxh_xh = (dxh * xh).mean(axis=(1, 3), keepdims=True)
     dx = (r * (dxh - mean_dxh - xh * mean_dxh_xh)).reshape(dy.shape)
     return dx if residual is None else dx + residual, dweight, dbias
+
+
+def of_images(values: Array) -> Array:
+    """Return ``values``, (C,) or (N, C), in a shape that meets (N, H, W, C)."""
+    return values.reshape(-1, 1, 1, values.shape[-1])

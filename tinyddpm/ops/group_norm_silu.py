@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinyddpm.arrays import Array
-from tinyddpm.ops.group_norm import GroupNormSaved, group_norm, group_norm_backward
+from tinyddpm.ops.group_norm import GroupNormSaved, group_norm, group_norm_backward, of_images
 from tinyddpm.ops.silu import SiluSaved, silu, silu_backward
 
 
@@ -19,13 +19,15 @@ class GroupNormSiluSaved(NamedTuple):
     """What GroupNorm keeps (one activation), and its bias."""
 
     norm: GroupNormSaved
-    bias: Array  # (C,)
+    bias: Array  # (C,) or (N, C)
 
 
 def group_norm_silu(
     x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
 ) -> tuple[Array, GroupNormSiluSaved]:
-    """Return silu(group_norm(x)) for ``x`` (N, H, W, C)."""
+    """Return silu(group_norm(x)) for ``x`` (N, H, W, C); ``weight`` and ``bias`` are (C,), or
+    (N, C) for each image.
+    """
     h, norm = group_norm(x, weight, bias, groups=groups, norm_eps=norm_eps)
     y, _ = silu(h)
     return y, GroupNormSiluSaved(norm, bias)
@@ -39,6 +41,6 @@ def group_norm_silu_backward(
     ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
     """
     norm, bias = saved
-    h = norm.weight * norm.x_hat + bias
+    h = of_images(norm.weight) * norm.x_hat + of_images(bias)
     dh = silu_backward(dy, SiluSaved(h))
     return group_norm_backward(dh, norm, residual)

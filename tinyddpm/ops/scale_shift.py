@@ -3,6 +3,9 @@ appendix A: "scale-shift norm").
 
     y      = x (1 + scale) + shift
     dx     = dy (1 + scale)      dscale = Σ_{h,w} dy x      dshift = Σ_{h,w} dy
+
+Behind a norm it is the norm with another weight and bias for each image, and the network has it so
+(``nn.layers.GroupNorm``); this is the definition.
 """
 
 from __future__ import annotations

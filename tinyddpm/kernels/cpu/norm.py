@@ -45,8 +45,9 @@ class GroupNormSaved(NamedTuple):
     z: Array  # (N, H, W, C)
     mean: Array  # (N, G, 1), of z
     r: Array  # (N, G, 1)
-    weight: Array  # (1, G, C/G)
-    bias: Array  # (1, G, C/G)
+    weight: Array  # (1 or N, G, C/G)
+    bias: Array  # (1 or N, G, C/G)
+    shared: bool  # whether they are (C,), the same for all images
 
 
 class GroupNormSiluSaved(NamedTuple):
@@ -59,7 +60,8 @@ class GroupNormSiluSaved(NamedTuple):
 def group_norm(
     x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
 ) -> tuple[Array, GroupNormSaved]:
-    """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
+    """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels;
+    ``weight`` and ``bias`` are (C,), or (N, C) for each image.
 
     Raises:
         ValueError: ``groups`` does not divide C.
@@ -78,7 +80,7 @@ def group_norm_backward(
 def group_norm_silu(
     x: Array, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
 ) -> tuple[Array, GroupNormSiluSaved]:
-    """Return silu(group_norm(x)) for ``x`` (N, H, W, C)."""
+    """Return silu(group_norm(x)) for ``x`` (N, H, W, C); see ``group_norm``."""
     norm = _moments(x, weight, bias, groups, norm_eps)
     y, f = _activated(norm)
     return y, GroupNormSiluSaved(norm, (y, f) if x.shape[3] < MANY_CHANNELS else None)
@@ -101,7 +103,7 @@ def _moments(x: Array, weight: Array, bias: Array, groups: int, norm_eps: float)
     _, height, width, channels = x.shape
     if channels % groups:
         raise ValueError(f"groups must divide the channels: got C={channels}, groups={groups}")
-    w, b = weight.reshape(1, groups, -1), bias.reshape(1, groups, -1)
+    w, b = (values.reshape(-1, groups, channels // groups) for values in (weight, bias))
     pixels = height * width
     z, mean = x, _group_means(pixel_sums(x), groups, pixels)
     square = x * x
@@ -111,12 +113,12 @@ def _moments(x: Array, weight: Array, bias: Array, groups: int, norm_eps: float)
         mean = _group_means(pixel_sums(z), groups, pixels)
         np.multiply(z, z, out=square)
         var = _group_means(pixel_sums(square), groups, pixels) - mean * mean
-    return GroupNormSaved(z, mean, 1 / np.sqrt(var + norm_eps), w, b)
+    return GroupNormSaved(z, mean, 1 / np.sqrt(var + norm_eps), w, b, weight.ndim == 1)
 
 
 def _normalised(saved: GroupNormSaved, *, factor: float) -> Array:
     """Return factor·group_norm(x)."""
-    z, mean, r, w, b = saved
+    z, mean, r, w, b, _ = saved
     scale = r * w
     h = z * _along_row(factor * scale, z)
     h += _along_row(factor * (b - mean * scale), z)
@@ -135,7 +137,7 @@ def _backward(
     dh: Array, saved: GroupNormSaved, residual: Array | None, *, factor: float
 ) -> tuple[Array, Array, Array]:
     """The backward of GroupNorm for the gradient factor·dh."""
-    z, mean, r, w, _ = saved
+    z, mean, r, w, _, shared = saved
     (n, height, width, channels), groups = dh.shape, r.shape[1]
     pixels, per_group = height * width, (n, groups, channels // groups)
     product = dh * z
@@ -148,7 +150,8 @@ def _backward(
     dx -= _along_row(r * mean_dh - slope * mean, dh)
     if residual is not None:
         dx += residual
-    return dx, (r * sum_dh_zc).sum(axis=0).ravel(), sum_dh.sum(axis=0).ravel()
+    dweight, dbias = (r * sum_dh_zc).reshape(n, channels), sum_dh.reshape(n, channels)
+    return (dx, dweight.sum(axis=0), dbias.sum(axis=0)) if shared else (dx, dweight, dbias)
 
 
 def _group_means(sums: Array, groups: int, pixels: int) -> Array:

@@ -16,6 +16,9 @@
 // The channels of x from `split` on may lie in a map of their own, x_rest (N, P, C - split); those of
 // dx then lie in dx_rest. Where all are in x, split is C.
 //
+// An image may have a weight and a bias of its own, to_next (0 or C) values behind those of the image
+// before. Sums for dbias and dweight are kept for each slab of each image, the images side by side.
+//
 // The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
 // the mean is far from zero, and the mean remains the pair (pivot, offset) to the end.
 //
@@ -209,11 +212,12 @@ group_norm_moments(const float* ALIGNED x, const float* ALIGNED x_rest, float* p
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_norm_apply(const float* ALIGNED x, const float* ALIGNED x_rest, const float* weight,
                  const float* bias, const float* partial, RESULT* ALIGNED y, float* moments,
-                 int pixels, int channels, int split, int groups, int slab_pixels, int pivot_pixel,
-                 float norm_eps) {
+                 int to_next, int pixels, int channels, int split, int groups, int slab_pixels,
+                 int pivot_pixel, float norm_eps) {
   DYNAMIC_SHARED(memory);
   float* mine = (float*)memory; // (G, 2)
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
+  int own = to_next * blockIdx.y; // where this image's weight and bias begin
   for (int g = threadIdx.x; g < groups; g += THREADS) {
     float2 mean = over_slabs(partial, g, groups, s);
     float var = mean.y - mean.x * mean.x;
@@ -227,7 +231,7 @@ group_norm_apply(const float* ALIGNED x, const float* ALIGNED x_rest, const floa
   for (int c = s.channel; c < channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     RESULT* of_y = y + s.image + c;
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, mine, weight, bias);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, mine, weight + own, bias + own);
 #pragma unroll 4
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
       Values v = load(of_x.at(p));
@@ -237,21 +241,22 @@ group_norm_apply(const float* ALIGNED x, const float* ALIGNED x_rest, const floa
   }
 }
 
-// by_channel (N, slabs, 2, C): sum dh, sum dh x_hat
+// by_channel (slabs, N, 2, C): sum dh, sum dh x_hat
 // by_group (N, slabs, G, 2): sum weight dh, sum weight dh x_hat
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIGNED x_rest,
                 const float* weight, const float* bias, const float* moments, float* by_channel,
-                float* by_group, int pixels, int channels, int split, int groups, int slab_pixels,
-                int pivot_pixel) {
+                float* by_group, int to_next, int pixels, int channels, int split, int groups,
+                int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
   const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
+  int own = to_next * blockIdx.y; // where this image's weight and bias begin
   for (int c = s.channel; c < channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     const float* of_dy = dy + s.image + c;
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight, bias);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight + own, bias + own);
     Values sum = {}, product = {};
 #pragma unroll 2
     for (int p = s.first + s.row; p < s.end; p += s.rows) {
@@ -267,11 +272,11 @@ group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* AL
     store(table + (2 * s.row + 1) * channels + c, product);
   }
   add_rows(table, s.rows, 2 * channels);
+  by_channel += (size_t)(blockIdx.x * gridDim.y + blockIdx.y) * 2 * channels;
+  for (int i = threadIdx.x; i < 2 * channels; i += THREADS) by_channel[i] = table[i];
   size_t block = blockIdx.y * gridDim.x + blockIdx.x;
-  for (int i = threadIdx.x; i < 2 * channels; i += THREADS)
-    by_channel[block * 2 * channels + i] = table[i];
   for (int g = threadIdx.x; g < groups; g += THREADS) {
-    float2 sum = over_group(table, g, s, weight);
+    float2 sum = over_group(table, g, s, weight + own);
     by_group[(block * groups + g) * 2] = sum.x, by_group[(block * groups + g) * 2 + 1] = sum.y;
   }
 }
@@ -279,19 +284,20 @@ group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* AL
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIGNED x_rest,
               const float* weight, const float* bias, const float* moments, const float* by_group,
-              const float* ALIGNED residual, float* ALIGNED dx, float* ALIGNED dx_rest, int pixels,
-              int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
+              const float* ALIGNED residual, float* ALIGNED dx, float* ALIGNED dx_rest, int to_next,
+              int pixels, int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
   const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
+  int own = to_next * blockIdx.y; // where this image's weight and bias begin
   for (int g = threadIdx.x; g < groups; g += THREADS) means[g] = over_slabs(by_group, g, groups, s);
   __syncthreads();
   for (int c = s.channel; c < channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     const float *of_dy = dy + s.image + c, *of_residual = residual + s.image + c;
     Channel<float> of_dx = channel_of(dx, dx_rest, s, c);
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight, bias);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight + own, bias + own);
     float2 mean[VECTOR];
     for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
 #pragma unroll 2

@@ -32,8 +32,8 @@ class GroupNormSaved(NamedTuple):
     """The input itself and 2 N·G numbers."""
 
     x: Parts  # (N, H, W, C)
-    weight: Array  # (C,)
-    bias: Array  # (C,)
+    weight: Array  # (C,) or (N, C)
+    bias: Array  # (C,) or (N, C)
     moments: Array  # (N, G, 2)
 
 
@@ -79,7 +79,8 @@ class GroupNorm:
     def forward(
         self, x: Array | Joined, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
     ) -> tuple[Array, GroupNormSaved]:
-        """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels.
+        """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels;
+        ``weight`` and ``bias`` are (C,), or (N, C) for each image.
 
         Raises:
             ValueError: ``groups`` does not divide C.
@@ -94,7 +95,7 @@ class GroupNorm:
         self._launch("group_norm_moments", *read, partial, cut=cut, shared_bytes=cut.table_bytes)
         y = empty(x.shape, written_as(self._precision, cut.channels))
         moments = empty((n, groups, 2))
-        args = (*read, weight, bias, partial, y, moments)
+        args = (*read, weight, bias, partial, y, moments, _to_next(weight))
         self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
         return y, GroupNormSaved(read, weight, bias, moments)
 
@@ -108,23 +109,26 @@ class GroupNorm:
         x, weight, bias, moments = saved
         dy, empty = contiguous(dy), self._runtime.empty
         (n, groups, _), cut = moments.shape, _cut(x, moments.shape[1])
-        by_channel = empty((n, cut.slabs, 2, cut.channels))
+        by_channel = empty((cut.slabs, n, 2, cut.channels))
         by_group = empty((n, cut.slabs, groups, 2))
         args = (dy, *x, weight, bias, moments)
-        sums = (by_channel, by_group)
-        self._launch("group_norm_sums", *args, *sums, cut=cut, shared_bytes=cut.table_bytes)
+        found = (by_channel, by_group, _to_next(weight))
+        self._launch("group_norm_sums", *args, *found, cut=cut, shared_bytes=cut.table_bytes)
         first, rest = empty(x.first.shape), None if x.rest is None else empty(x.rest.shape)
         if residual is not None:
             residual = contiguous(residual)
-        results = (by_group, residual, first, rest)
+        results = (by_group, residual, first, rest, _to_next(weight))
         self._launch("group_norm_dx", *args, *results, cut=cut, shared_bytes=8 * groups)
-        dbias, dweight = summed(self._runtime, by_channel.reshape(-1, 2, cut.channels))
+        if weight.ndim == 1:
+            by_channel = by_channel.reshape(-1, 1, 2, cut.channels)
+        sums = summed(self._runtime, by_channel)  # (N or 1, 2, C)
+        dbias, dweight = (sums[:, i].reshape(weight.shape) for i in range(2))
         return first if rest is None else Joined(first, rest), dweight, dbias
 
     def _launch(
         self,
         name: str,
-        *arrays: Array | None,
+        *arrays: Argument,
         cut: _Cut,
         shared_bytes: int,
         last: tuple[float, ...] = (),
@@ -145,3 +149,8 @@ def _cut(x: Parts, groups: int) -> _Cut:
     slab_pixels = blocks(pixels, blocks(pixels * channels, _SLAB))
     middle = height // 2 * width + width // 2
     return _Cut(images, pixels, channels, x.split, groups, slab_pixels, middle)
+
+
+def _to_next(weight: Array) -> int:
+    """How far behind the weight of an image that of the next one lies."""
+    return 0 if weight.ndim == 1 else weight.shape[1]
