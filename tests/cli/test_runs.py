@@ -113,6 +113,13 @@ def test_damage_is_listed_and_hides_no_other_run(cli, damage):
     assert "runs/broken is not a sound run" in err
 
 
+def test_a_missing_run_is_told_as_everywhere(cli):
+    make("sound", step=100, saved=[100])
+    code, out, err = cli("runs", "compare", "runs/sound", "runs/nowhere")
+    assert (code, out) == (2, "")
+    assert "there is no run in runs/nowhere" in err
+
+
 def test_folders_of_others_are_listed_and_files_are_not(cli):
     make("sound")
     Path("runs/empty").mkdir()

@@ -80,8 +80,9 @@ def test_an_existing_run_is_refused_with_both_ways_on(run: RunDirectory) -> None
 def test_other_files_are_not_trained_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
     for path in (tmp_path, tmp_path / "thesis.txt", tmp_path / "thesis.txt" / "run"):
-        with pytest.raises(UsageError, match="taken"):
+        with pytest.raises(UsageError, match="taken") as caught:
             RunDirectory.create(path, CONFIG)
+        assert caught.value.remedy == "another --out"  # there is no run to go on with
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,6 +16,7 @@ from tinyddpm.cli.messages import say
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # what click.progressbar returns
 
+RECENT_SECONDS = 10.0  # or the last step, where it took longer
 LINE_EVERY_SECONDS = 30.0
 LINES_IN_ALL = 20
 
@@ -34,12 +36,14 @@ class Progress:
         self.done = 0
         self._open = ExitStack()
         self._bar: ProgressBar[None] | None = None
-        self._begun = self._last_line = time.perf_counter()
+        self._last_line = time.perf_counter()
+        self._marks = deque([(self._last_line, 0)])  # when how many steps were done
         self._text = ""
 
     def __enter__(self) -> Self:
         """Show the empty bar, if there is a terminal."""
-        self._begun = self._last_line = time.perf_counter()
+        self._last_line = time.perf_counter()
+        self._marks = deque([(self._last_line, 0)])
         if sys.stderr and sys.stderr.isatty():
             bar: ProgressBar[None] = click.progressbar(
                 length=self.total,
@@ -63,7 +67,7 @@ class Progress:
         """One step is done; ``detail`` says what came of it."""
         self.done += 1
         now = time.perf_counter()
-        per_second = self.done / max(now - self._begun, 1e-9)
+        per_second = self._steps_a_second(now)
         rate = f"{per_second * self.images:.0f} images/s" if self.images else ""
         at = f"step {self.first + self.done}/{self.first + self.total}"
         self._text = "  ".join(part for part in (at, detail, rate) if part)
@@ -73,6 +77,15 @@ class Progress:
             self._last_line = now
             left = duration((self.total - self.done) / per_second)
             say(f"{self.label}  {self._text}  {left} left")
+
+    def _steps_a_second(self, now: float) -> float:
+        """Of late, so that a slow beginning is soon forgotten."""
+        marks = self._marks
+        marks.append((now, self.done))
+        while now - marks[1][0] >= RECENT_SECONDS:
+            marks.popleft()
+        then, done = marks[0]
+        return (self.done - done) / max(now - then, 1e-9)
 
     def _line_is_due(self, now: float) -> bool:
         share = max(self.total // LINES_IN_ALL, 1)

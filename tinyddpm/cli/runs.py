@@ -70,6 +70,9 @@ def compare(a: Path, b: Path, as_json: bool) -> None:  # noqa: FBT001
 
     The curves share one logarithmic scale of the loss, and one scale of the steps.
     """
+    for path in (a, b):
+        if not path.exists():
+            RunDirectory.open(path)  # tells that there is none
     pair = overview(a), overview(b)
     curves = [losses(RunDirectory.open(run.path)) for run in pair]
     table = _means(curves)

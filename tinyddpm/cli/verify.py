@@ -80,12 +80,12 @@ def verify(seed: int, samples: int, alpha: float, as_json: bool) -> None:  # noq
 
 def _line(identity: Identity, outcome: Outcome, *, holds: bool) -> str:
     statistic = f"{outcome.kind} = {outcome.statistic:.3g}"
-    bound = f"p {outcome.p_value:.1e}"
+    bound = f"p ≤ {outcome.p_value:.1e}"
     if outcome.tolerance is not None:
         statistic = f"{outcome.kind} = {outcome.statistic:.3e}"
         bound = f"≤ {outcome.tolerance:.3e}"
     verdict = "holds" if holds else "REJECTED"
-    return f"{identity.number:>5}  {identity.name:39}  {statistic:17}  {bound:10}  {verdict}"
+    return f"{identity.number:>5}  {identity.name:39}  {statistic:17}  {bound:11}  {verdict}"
 
 
 def _entry(identity: Identity, outcome: Outcome, *, holds: bool) -> dict[str, object]:

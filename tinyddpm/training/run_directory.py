@@ -63,9 +63,10 @@ class RunDirectory:
                 run.checkpoints.mkdir()  # who makes this folder owns the run
                 run.samples.mkdir()
             except (FileExistsError, NotADirectoryError) as error:
+                go_on = f"--resume {path} to go on with the run in it, or "
                 raise UsageError(
                     f"{path} is taken: it is not a new or empty folder",
-                    remedy=f"--resume {path} to go on with the run in it, or another --out",
+                    remedy=f"{go_on if run.checkpoints.is_dir() else ''}another --out",
                 ) from error
         _write_text(path / "env.json", json.dumps(environment(), indent=2) + "\n")
         run.write_config(config)
