@@ -25,7 +25,7 @@ def test_each_identity_has_a_line_with_its_verdict():
     for line, identity in zip(lines, IDENTITIES, strict=True):
         assert identity.name in line
         assert line.endswith("holds")
-        assert "  p " in line or "  ≤ " in line
+        assert "  p ≤ " in line or "  ≤ " in line
     assert f"{len(IDENTITIES)} identities" in summary
     assert "all hold" in summary
 

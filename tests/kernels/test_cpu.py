@@ -262,6 +262,16 @@ def test_an_image_of_another_type_makes_no_form_anew():
     assert [form.dtype for form in weight.forms.values()] == [np.float32]
 
 
+@pytest.mark.parametrize("channels", [8, 64])
+def test_an_image_of_float32_spoils_no_weight_of_float64(channels):
+    x, bias = random(0, 2, 28, 28, channels), random(1, channels)
+    weight = PreparedWeight(random(2, 3, 3, channels, channels))
+    conv2d(x.astype(np.float32), weight, bias)
+    exact, _ = exact_conv2d(x, weight.weight, bias)
+    y, _ = conv2d(x, weight, bias)
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
 FAULTS_OF_A_LARGE_ARRAY = """
 import resource, numpy as np
 from tinyddpm.kernels.cpu.memory import keep_pages

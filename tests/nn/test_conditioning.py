@@ -6,11 +6,11 @@ from networks import narrow, random_network
 
 from tinyddpm.kernels.cpu import cpu
 from tinyddpm.ops.conv2d import conv2d
-from tinyddpm.ops.group_norm import group_norm
+from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.kernels import reference
 from tinyddpm.ops.linear import linear
-from tinyddpm.ops.scale_shift import scale_shift
-from tinyddpm.ops.silu import silu
+from tinyddpm.ops.scale_shift import scale_shift, scale_shift_backward
+from tinyddpm.ops.silu import silu, silu_backward
 
 
 def added(h, e, norm):
@@ -45,3 +45,25 @@ def test_the_time_enters_as_it_is_defined(preset, conditioned, kernels):
     expected, _ = silu(conditioned(h, e, norm))
     y, _ = time.forward(x, emb)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=["reference", "cpu"])
+def test_a_modulated_norm_has_the_gradients_of_scale_and_shift_behind_a_norm(kernels):
+    config = narrow("cifar10-improved")
+    network = random_network(config, kernels=kernels)
+    norm = network.middle[0].block.time.norm
+    random = np.random.default_rng(0)
+    x, dy = random.standard_normal((2, 3, 4, 5, config.channels[-1]))
+    scale, shift = random.standard_normal((2, 3, config.channels[-1]))
+    affine = norm.weight.value, norm.bias.value
+    h, normed = group_norm(x, *affine, groups=config.groups, norm_eps=config.norm_eps)
+    h, modulated = scale_shift(h, scale, shift)
+    _, activated = silu(h)
+    dh, dscale, dshift = scale_shift_backward(silu_backward(dy, activated), modulated)
+    expected = [*group_norm_backward(dh, normed), dscale, dshift]
+
+    _, saved = norm.forward_modulated(x, scale, shift)
+    dx, dscale, dshift = norm.backward_modulated(dy, saved)
+    results = [dx, norm.weight.grad, norm.bias.grad, dscale, dshift]
+    for result, exact in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, exact, rtol=0, atol=1e-12)

@@ -184,7 +184,7 @@ def _chosen(context: click.Context, given: dict[str, Any]) -> str:
         named = ", ".join(options[name] for name in asked)
         raise UsageError(
             "evaluate needs to be told what to measure, one thing at a time",
-            cause=f"asked for: {named}" if asked else "",
+            cause=f"asked for: {named}" if asked else "none was named",
             remedy=", ".join(options[name] for name in MEASUREMENTS),
         )
     return asked[0]

@@ -68,7 +68,8 @@ class Progress:
         self.done += 1
         now = time.perf_counter()
         per_second = self._steps_a_second(now)
-        rate = f"{per_second * self.images:.0f} images/s" if self.images else ""
+        images = per_second * self.images
+        rate = f"{images:{'.0f' if images >= 10 else '.2g'}} images/s" if self.images else ""
         at = f"step {self.first + self.done}/{self.first + self.total}"
         self._text = "  ".join(part for part in (at, detail, rate) if part)
         if self._bar is not None:

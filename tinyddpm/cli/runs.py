@@ -70,9 +70,8 @@ def compare(a: Path, b: Path, as_json: bool) -> None:  # noqa: FBT001
 
     The curves share one logarithmic scale of the loss, and one scale of the steps.
     """
-    for path in (a, b):
-        if not path.exists():
-            RunDirectory.open(path)  # tells that there is none
+    _refuse_missing(a)
+    _refuse_missing(b)
     pair = overview(a), overview(b)
     curves = [losses(RunDirectory.open(run.path)) for run in pair]
     table = _means(curves)
@@ -80,6 +79,12 @@ def compare(a: Path, b: Path, as_json: bool) -> None:  # noqa: FBT001
         click.echo(json.dumps(_comparison(pair, table), indent=2))
     else:
         click.echo("\n".join(_as_text(pair, curves, table)))
+
+
+def _refuse_missing(path: Path) -> None:
+    """Raise UsageError if there is nothing in ``path``; ``overview`` calls that no sound run."""
+    if not path.exists():
+        RunDirectory.open(path)
 
 
 def _list(*, as_json: bool) -> None:

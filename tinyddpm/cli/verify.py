@@ -44,7 +44,7 @@ def verify(seed: int, samples: int, alpha: float, as_json: bool) -> None:  # noq
 
     Each line is one: its number, its name, the statistic furthest from what it should be, and an
     upper bound on its p-value, or the tolerance of what must hold to the last digits. An identity
-    is rejected if its p-value is less than its equal share of alpha (Bonferroni). Exits with 1 if
+    is rejected if that bound is less than its equal share of alpha (Bonferroni). Exits with 1 if
     any is.
     """
     setting, share = Setting.drawn(seed, samples), alpha / len(IDENTITIES)

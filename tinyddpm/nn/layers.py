@@ -149,19 +149,25 @@ class GroupNorm:
         return dx
 
     def forward_modulated(self, x: Array, scale: Array, shift: Array) -> tuple[Array, Any]:
-        """Normalise (N, H, W, C), times 1 + ``scale``, plus ``shift``, both (N, C); then SiLU.
+        """Normalise (N, H, W, C), times 1 + ``scale``, plus ``shift``, both (N, C); SiLU, if it
+        follows, comes last.
 
-        (w x_hat + b)(1 + scale) + shift is a norm with a weight and a bias of each image.
+        (w x_hat + b)(1 + scale) + shift is a norm with a weight w (1 + scale) and a bias
+        b (1 + scale) + shift of each image.
         """
         factor = 1 + scale
         weight, bias = self.weight.value * factor, self.bias.value * factor + shift
-        y, saved = self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
-        return y, (saved, factor)
+        y, normed = self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
+        return y, (normed, factor)
 
     def backward_modulated(self, dy: Array, saved: Any) -> tuple[Array, Array, Array]:
-        """Return ``(dx, dscale, dshift)``."""
-        saved, factor = saved
-        dx, dweight, dbias = self.op_backward(dy, saved)
+        """Return ``(dx, dscale, dshift)``; from the gradients dweight and dbias of each image,
+
+        dw = Σ_n dweight (1 + scale)      db = Σ_n dbias (1 + scale)
+        dscale = w dweight + b dbias      dshift = dbias
+        """
+        normed, factor = saved
+        dx, dweight, dbias = self.op_backward(dy, normed)
         self.weight.grad += (dweight * factor).sum(axis=0)
         self.bias.grad += (dbias * factor).sum(axis=0)
         return dx, dweight * self.weight.value + dbias * self.bias.value, dbias

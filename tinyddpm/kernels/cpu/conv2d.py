@@ -54,7 +54,7 @@ class PreparedWeight:
 
     def reversed_for_one_axis(self, tiling: Tiling) -> Array:
         """For the transpose of that: (P, 3·C_out, C_in)."""
-        weight = self.reversed()  # here, for the lock is held by one maker at a time
+        weight = self.reversed()  # not within what is made under the lock, which it takes too
         return self._form("transpose", tiling, lambda: transform_weight_1d(weight, tiling))
 
     def reversed(self) -> Array:

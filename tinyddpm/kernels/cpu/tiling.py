@@ -38,9 +38,12 @@ _SYMMETRIC = (0, 1, -1, 2, -2)  # another F(4, 3), for ``doubled``
 
 @dataclass(frozen=True)
 class Tiling:
-    """The matrices, and how tiles follow one another."""
+    """The matrices, and how tiles follow one another.
 
-    finite_points: tuple[float, ...]
+    One is as good as another of its name: ``g`` is in float64 whatever the type of the images.
+    """
+
+    name: str
     step: int  # pixels of x from one tile to the next; tiles overlap by two
     at: Array = field(compare=False, repr=False)  # (pixels of y in a tile, P)
     bt: Array = field(compare=False, repr=False)  # (P, pixels of x in a tile)
@@ -83,7 +86,7 @@ def interpolation(points: tuple[float, ...], dtype: np.dtype[Any]) -> Tiling:
     bt = np.zeros((m + 2, m + 2))
     bt[:-1, :-1] = [np.poly(o)[::-1] for o in others]
     bt[-1] = np.poly(p)[::-1]
-    return Tiling(points, m, at.astype(dtype), bt.astype(dtype), g.astype(dtype))
+    return Tiling(f"F({m}, 3) by {points}", m, at.astype(dtype), bt.astype(dtype), g)
 
 
 def four(dtype: np.dtype[Any]) -> Tiling:
@@ -108,4 +111,4 @@ def doubled(dtype: np.dtype[Any]) -> Tiling:
     f = interpolation(_SYMMETRIC, dtype)
     pixels = np.eye(4, dtype=dtype)[[0, 1, 1, 2, 2, 3]]  # a b b c c d from (a, b, c, d)
     left = [0, 1, 3, 4, 5]  # row 2 of bt meets b − b and c − c
-    return Tiling(f.finite_points, 2, f.at[:, left], (f.bt @ pixels)[left], f.g[left])
+    return Tiling("doubled", 2, f.at[:, left], (f.bt @ pixels)[left], f.g[left])

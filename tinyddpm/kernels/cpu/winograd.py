@@ -48,7 +48,7 @@ SMALL_PRODUCT = 10**6
 
 def transform_weight(weight: Array, tiling: Tiling) -> Array:
     """Return u = G w Gᵀ (P·P, C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
-    u = _both_axes(tiling.g.astype(weight.dtype, copy=False), weight)
+    u = _both_axes(tiling.g.astype(weight.dtype), weight)
     return u.reshape(-1, *weight.shape[2:])
 
 
@@ -93,7 +93,7 @@ def winograd_backward(
     dy_cells = _filled_cells(dy, tiling.pixels, rows, columns)
     dm = _both_axes(tiling.at.T, dy_cells).reshape(points * points, -1, dy.shape[3])
     dbias = row_sums(dm[points + 1].reshape(n, rows * columns, -1))
-    dweight = _weight_gradient(v, dm, tiling.g)
+    dweight = _weight_gradient(v, dm, tiling.g.astype(dm.dtype))
     dv = dm @ u.swapaxes(1, 2)
     dd = _both_axes(tiling.bt.T, dv.reshape(points, points, n, rows, columns, c_in))
     cells = _cells(n, tiling.step, rows + 1, columns + 1, c_in, dy.dtype)

@@ -82,7 +82,7 @@ class Layout(NamedTuple):
 def transform_weight_1d(weight: Array, tiling: Tiling) -> Array:
     """Return u = G w (P, 3·C_in, C_out) of ``weight`` (3, 3, C_in, C_out)."""
     _, _, c_in, c_out = weight.shape
-    u = tiling.g.astype(weight.dtype, copy=False) @ weight.reshape(3, -1)
+    u = tiling.g.astype(weight.dtype) @ weight.reshape(3, -1)
     return u.reshape(tiling.points, 3 * c_in, c_out)
 
 
@@ -105,7 +105,7 @@ def winograd_1d_backward(
     dx = _convolved(v, u_reversed, None, layout, dy.shape[1])
     dz = _lines(tiling.at.T, x, 0, layout)
     du = layout.neighbours(v).swapaxes(3, 4) @ layout.pixels(dz)
-    dreversed = tiling.g.T @ du.sum(axis=(1, 2)).reshape(tiling.points, -1)
+    dreversed = tiling.g.T.astype(du.dtype) @ du.sum(axis=(1, 2)).reshape(tiling.points, -1)
     dweight = reversed_taps(dreversed.reshape(3, 3, c_out, c_in))
     return dx, dweight, pixel_sums(dy)
 
