@@ -112,7 +112,7 @@ def test_winograd_in_float32_keeps_its_error_bound(way, bound, sign):
 
 @pytest.mark.parametrize(
     ("side", "c_in", "c_out", "pixels", "bound"),
-    [(32, 32, 32, 4, 4e-6), (28, 32, 32, 7, 1e-5), (14, 48, 48, 7, 1e-5), (28, 128, 4, 7, 1e-5)],
+    [(32, 32, 32, 4, 4e-6), (28, 32, 32, 7, 1e-5), (14, 40, 40, 7, 1e-5), (28, 128, 4, 7, 1e-5)],
 )
 @pytest.mark.parametrize("sign", [np.positive, np.abs], ids=["random", "all positive"])
 def test_winograd_along_one_axis_in_float32_keeps_its_error_bound(
@@ -216,7 +216,7 @@ def test_the_factors_of_silu_are_kept_of_few_channels_only(channels, kept):
 
 
 @pytest.mark.parametrize(
-    ("channels", "way"), [(42, Winograd1dSaved), (43, WinogradSaved)], ids=["one axis", "both axes"]
+    ("channels", "way"), [(40, Winograd1dSaved), (41, WinogradSaved)], ids=["one axis", "both axes"]
 )
 def test_threads_that_share_a_weight_find_the_same(channels, way):
     x, bias = random(0, 4, 16, 16, channels).astype(np.float32), np.zeros(channels, np.float32)

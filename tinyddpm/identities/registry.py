@@ -86,7 +86,7 @@ class Outcome:
         return math.exp(self.log_p)
 
     def holds(self, alpha: float) -> bool:
-        """Whether the bound on the p-value is at least ``alpha``; for an exact identity, any in (0, 1]."""
+        """Whether the bound on the p-value is at least ``alpha``; an exact identity's is 0 or 1."""
         return self.log_p >= math.log(alpha)
 
 

@@ -104,9 +104,7 @@ class Conv2dSaved(NamedTuple):
     biases: bool
 
 
-# One axis is faster up to so many mean channels times products a pixel along it: 42 channels by
-# F(4, 3), 49 by F(7, 3), where the tiles fit.
-_FEW_PRODUCTS = 63
+_FEW_CHANNELS = 40  # harmonic mean up to which one axis is faster
 # Both axes are faster from so many on: channels of a doubled image, and pixels of y.
 _DOUBLED_CHANNELS, _PIXELS = 10, 161
 
@@ -158,9 +156,8 @@ def _convolved(
     x: Array, weight: PreparedWeight, bias: Array, stride: int, pad: tuple[int, int]
 ) -> tuple[Array, WaySaved]:
     if (*weight.weight.shape[:2], stride, pad) == (3, 3, 1, (1, 1)):
-        height = x.shape[1]
-        tiling = four_or_seven(height, x.dtype)
-        if _mean_channels(weight) * tiling.products(height) <= _FEW_PRODUCTS * height:
+        if _mean_channels(weight) <= _FEW_CHANNELS:
+            tiling = four_or_seven(x.shape[1], x.dtype)
             y = winograd_1d(x, weight.for_one_axis(tiling), bias, tiling)
             return y, Winograd1dSaved(x, weight, tiling)
         tiling = four(x.dtype)
