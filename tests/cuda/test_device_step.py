@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import used_up
 
 from tinyddpm.arrays import to_host
 from tinyddpm.data.dataset import Dataset
@@ -17,7 +18,6 @@ from tinyddpm.data.glyphs import glyphs
 from tinyddpm.errors import NonFiniteError
 from tinyddpm.kernels.cuda.loss import ROWS
 from tinyddpm.nn.config import UNetConfig
-from tinyddpm.nn.unet import UNet
 from tinyddpm.ops.kernels import reference
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
@@ -174,14 +174,7 @@ def test_a_step_that_failed_leaves_nothing_in_the_next(cupy):
 
 def test_a_step_uses_up_what_its_forward_saved(cupy, monkeypatch):
     del cupy
-    left, backward = [], UNet.backward
-
-    def watched(self, dy, saved, **options):
-        dx = backward(self, dy, saved, **options)
-        left.append([*saved.down, *saved.middle, *saved.up])
-        return dx
-
-    monkeypatch.setattr(UNet, "backward", watched)
+    left = used_up.watched(monkeypatch)
     list(device_trainer().advance(1))
     assert left
     assert not any(left)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import used_up
 
 from tinyddpm.data.glyphs import glyphs
 from tinyddpm.kernels.cpu import cpu
@@ -106,14 +107,7 @@ def test_a_step_that_was_interrupted_leaves_nothing_in_the_next(alone, processes
 
 
 def test_a_step_uses_up_what_its_forward_saved(monkeypatch):
-    left, backward = [], UNet.backward
-
-    def watched(self, dy, saved, **options):
-        dx = backward(self, dy, saved, **options)
-        left.append([*saved.down, *saved.middle, *saved.up])
-        return dx
-
-    monkeypatch.setattr(UNet, "backward", watched)
+    left = used_up.watched(monkeypatch)
     with Workers(1) as workers:
         Trainer(CONFIG, DATASET, workers, cpu).step(1)
     assert left == [[]] * 5

@@ -20,7 +20,9 @@ GroupNorm backward, with zc = z − μ and means over one (n, g):
 
     dbias   = Σ dh      dweight = r Σ dh zc,      Σ dh zc = Σ dh z − μ Σ dh
     dx      = r weight dh − s zc − r mean(weight dh),      s = r³ mean(weight dh zc)
-            = r weight dh − s z − (r mean(weight dh) − s μ)
+            = r weight dh − s z − (r mean(weight dh) − s μ)          (+ residual)
+
+dbias and dweight are added up over the images where these share bias and weight.
 
 Sums over pixels run through BLAS. A number per channel is repeated along a row of pixels before it
 meets an image, so that NumPy's inner loops are W·C long and not C.

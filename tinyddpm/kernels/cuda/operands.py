@@ -111,10 +111,13 @@ class Operands:
         over those of each image, (N, C).
         """
         read = Parts.of(x)
-        operand = self._operand_like(read) if self._packs_images else self.image(read.first)
+        operand, packed = Operand(read.first, read.split), None
+        if self._packs_images:
+            operand = self._operand_like(read)
+            packed = operand.values
         slabs = _Slabs.of(read, len(x) if by_image else 1)
         partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
-        self._pack(read, operand.values if self._packs_images else None, partial, slabs)
+        self._pack(read, packed, partial, slabs)
         sums = summed(self._runtime, partial)
         return operand, sums if by_image else sums[0]
 
