@@ -19,23 +19,6 @@ TINY = ["--batch", "4", "--shard", "2", "--threads", "2", "--device", "cpu"]
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Run one command in an empty folder: its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TINYDDPM_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["tinyddpm", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return run
-
-
-@pytest.fixture
 def trained(cli):
     """A folder with a run of two long steps in runs/glyphs-1."""
     code, out, err = cli("train", "--data", "glyphs", "--train-steps", 2, "--lr", 1, *TINY)
@@ -195,6 +178,30 @@ def test_mistakes_give_one_message_and_a_code(cli, args, code, words):
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (
+            ["train", "--batch", "0"],
+            "error: invalid value for '--batch': 0 is not in the range 1<=x<=2147483647\n"
+            "try: tinyddpm train --help\n",
+        ),
+        (
+            ["runs", "compare", "one"],
+            "error: missing argument 'B'\ntry: tinyddpm runs compare --help\n",
+        ),
+    ],
+)
+def test_errors_of_click_are_told_like_our_own(cli, args, told):
+    assert cli(*args) == (2, "", told)
+
+
+def test_no_verb_at_all_shows_the_help(cli):
+    code, out, err = cli()
+    assert code == 2
+    assert (out + err).startswith("Usage: tinyddpm [OPTIONS] COMMAND")
 
 
 def test_a_run_larger_than_the_machine_is_refused_before_it_begins(cli, monkeypatch, tmp_path):

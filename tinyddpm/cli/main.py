@@ -69,10 +69,11 @@ def main() -> None:
     _forgive_poor_encodings()
     try:
         code = commands.main(prog_name=PROGRAM, standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        if where := origin_of_mistake(error):
-            say(f"cause: it is set by {where}")
+        code = error.exit_code
+    except click.ClickException as error:
+        _tell(error)
         code = error.exit_code
     except TinyDDPMError as error:
         click.echo(f"error: {error}", err=True)
@@ -89,6 +90,16 @@ def main() -> None:
         click.echo("stopped", err=True)
         code = 130
     sys.exit(code)
+
+
+def _tell(error: click.ClickException) -> None:
+    """Tell what Click found wrong as this package tells its own errors."""
+    message = error.format_message()
+    say(f"error: {message[:1].lower()}{message[1:].removesuffix('.')}")
+    if where := origin_of_mistake(error):
+        say(f"cause: it is set by {where}")
+    if isinstance(error, click.UsageError) and error.ctx:
+        say(f"try: {error.ctx.command_path} --help")
 
 
 def _forgive_poor_encodings() -> None:
