@@ -9,13 +9,8 @@ from tinyddpm.cli.main import main
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Run one command in an empty folder: its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("TINYDDPM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def command(monkeypatch, capsys):
+    """Run one command: its exit code, stdout and stderr."""
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["tinyddpm", *map(str, args)])
@@ -25,3 +20,14 @@ def cli(monkeypatch, capsys, tmp_path):
         return stopped.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture
+def cli(command, monkeypatch, tmp_path):
+    """The same in an empty folder, with no variables set and nothing in the cache."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("TINYDDPM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return command

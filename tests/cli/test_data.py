@@ -4,15 +4,14 @@ import gzip
 import hashlib
 import io
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tinyddpm.cli.main import main
 from tinyddpm.cli.run_data import data_of, load_data
 from tinyddpm.data import canonical, holdings
 from tinyddpm.data.download import RemoteFile, fetch
@@ -35,7 +34,7 @@ REMOTE = tuple(
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
+def cli(command, monkeypatch, tmp_path):
     """Run ``tinyddpm data`` where MNIST is two small files: its exit code, stdout and stderr."""
     monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -46,15 +45,7 @@ def cli(monkeypatch, capsys, tmp_path):
         locate=lambda folders: locate(PARTS, folders),
     )
     monkeypatch.setitem(KNOWN, "mnist", small)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["tinyddpm", "data", *args])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return run
+    return partial(command, "data")
 
 
 def put(folder: Path, *names: str) -> Path:

@@ -1,13 +1,13 @@
 """``tinyddpm evaluate`` as a user meets it."""
 
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from tinyddpm.cli.likelihood_report import comparison_lines
-from tinyddpm.cli.main import commands, main
+from tinyddpm.cli.main import commands
 from tinyddpm.evaluation.estimate import Estimate
 from tinyddpm.evaluation.ledger import Comparison
 from tinyddpm.nn.unet import UNet
@@ -34,18 +34,10 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capsys, runs):
+def evaluate(command, monkeypatch, runs):
     """Run the command in the folder of the runs: its exit code, stdout and stderr."""
     monkeypatch.chdir(runs)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["tinyddpm", "evaluate", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return run
+    return partial(command, "evaluate")
 
 
 def found(evaluate, *args):

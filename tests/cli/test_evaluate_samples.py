@@ -2,7 +2,7 @@
 
 import json
 import os
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from PIL import Image
 
 from tinyddpm.cli import evaluate_fit
 from tinyddpm.cli import kept_samples as told_samples
-from tinyddpm.cli.main import commands, main
+from tinyddpm.cli.main import commands
 from tinyddpm.evaluation import chunks, sample_quality
 from tinyddpm.evaluation.classifier import read, shipped
 from tinyddpm.evaluation.fit_lenet import Recipe
@@ -58,21 +58,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capsys, folder):
+def evaluate(command, monkeypatch, folder):
     """Run the command in that folder: its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
     for module in (chunks, kept_samples, told_samples):
         monkeypatch.setattr(module, "CHUNK", CHUNK)
     monkeypatch.setattr(sample_quality, "REAL_DRAWS", 3)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["tinyddpm", "evaluate", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return run
+    return partial(command, "evaluate")
 
 
 def found(evaluate, *args):

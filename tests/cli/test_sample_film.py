@@ -1,13 +1,12 @@
 """``tinyddpm sample`` with the way from noise to images, and from one image to another."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from tinyddpm.cli.main import commands, main
+from tinyddpm.cli.main import commands
 from tinyddpm.cli.sample import _shoot
 from tinyddpm.diffusion.sampling import SampleStep
 from tinyddpm.figures.grid import grid_size
@@ -28,19 +27,10 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def sample(monkeypatch, capsys, tmp_path, runs):
+def sample(command, monkeypatch, tmp_path, runs):
     """Run the command in an empty folder: its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def run(name, *args):
-        argv = ["tinyddpm", "sample", str(runs / name), *map(str, [*FAST, *args])]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return run
+    return lambda name, *args: command("sample", runs / name, *FAST, *args)
 
 
 @pytest.fixture
