@@ -111,23 +111,39 @@ class Memory:
 
 
 class MemoryPool:
-    """It asks its allocator, and where that fails once more, with what it gave back to be had."""
+    """It asks its allocator, and where that fails once more, with what it gave back to be had.
+
+    Like CuPy's it gives nothing back by being dropped. What is taken from it is free at once,
+    unless a test says that some is ``in_use``.
+    """
+
+    taken = 0  # bytes of the card, by all pools that there ever were
 
     def __init__(self, allocator=Memory):
-        self.allocator = allocator
+        self.allocator, self.bytes, self.in_use = allocator, 0, 0
 
     def malloc(self, size):
         try:
-            return self.allocator(size)
+            return self._taken(size)
         except CUDARuntimeError:
             self.free_all_blocks()
         try:
-            return self.allocator(size)
+            return self._taken(size)
         except CUDARuntimeError as error:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes") from error
 
+    def _taken(self, size):
+        memory = self.allocator(size)
+        self.bytes += size
+        MemoryPool.taken += size
+        return memory
+
     def free_all_blocks(self):
-        pass
+        MemoryPool.taken -= self.bytes - self.in_use
+        self.bytes = self.in_use
+
+    def total_bytes(self):
+        return self.bytes
 
 
 DEFAULT_POOL = MemoryPool()

@@ -3,7 +3,7 @@
 import fake_cuda
 import numpy as np
 import pytest
-from fake_cuda import Capture, Memory
+from fake_cuda import Capture, Memory, MemoryPool
 
 from tinyddpm.errors import DeviceError
 from tinyddpm.kernels.cuda import cupy_runtime
@@ -75,6 +75,51 @@ def test_no_graph_comes_of_memory_that_had_to_be_given_back(work, room):
     assert "smaller --batch" in told.value.remedy
     assert Capture.nodes is None
     assert cuda_runtime().record(work)
+
+
+def test_the_memory_of_recordings_that_are_gone_is_given_back(work):
+    """Each preview of a long training is one."""
+    runtime, before = cuda_runtime(), MemoryPool.taken
+    runtime.record(work)
+    once = MemoryPool.taken - before
+    assert once > 0
+    for _ in range(3):
+        runtime.record(work)
+        assert MemoryPool.taken - before == once
+    kept = runtime.record(work)
+    for _ in range(3):
+        runtime.record(work)
+        assert MemoryPool.taken - before == 2 * once
+    kept()
+
+
+def test_a_recording_that_fails_keeps_no_memory(work):
+    runtime, before = cuda_runtime(), MemoryPool.taken
+
+    def fails():
+        work()
+        if Capture.nodes is not None:
+            raise ValueError
+
+    for _ in range(3):
+        with pytest.raises(ValueError):  # noqa: PT011
+            runtime.record(fails)
+    assert len(runtime._retired) == 1
+    runtime.record(lambda: None)
+    assert MemoryPool.taken == before
+
+
+def test_a_pool_in_which_an_array_lives_on_is_asked_again(work):
+    runtime = cuda_runtime()
+    runtime.record(work)
+    (pool,) = runtime._retired
+    pool.in_use = 20
+    kept = runtime.record(work)
+    assert list(runtime._retired) == [pool]
+    pool.in_use = 0
+    kept = runtime.record(work), kept
+    assert not runtime._retired
+    assert kept
 
 
 def test_a_full_card_is_told_and_other_errors_are_left_alone(cupy, monkeypatch):

@@ -6,11 +6,16 @@ its launches instead of carrying them out. Its temporary arrays come from a memo
 which lives as long as the graph: what is freed during the recording is used again only by later
 launches of the same graph, and by nothing else. Constants are not from that pool: they are filled
 once, and a launch that comes earlier in the graph must not work in their memory.
+
+CuPy's pools do not give their memory back when they are dropped (14.2: the list of free pieces
+holds each piece, and each piece the list). So those of graphs that are gone are kept in mind, and
+emptied before the next recording.
 """
 
 from __future__ import annotations
 
 import gc
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,6 +51,7 @@ class CupyRuntime:
         self._cupy = cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._constants: list[tuple[Array, Array]] | None = None  # of the present recording
+        self._retired: deque[Any] = deque()  # pools of recordings that nobody has any more
         self._functions: dict[Any, dict[str, Function]] = {}  # by file and defines, and by name
         self.use()
 
@@ -72,8 +78,9 @@ class CupyRuntime:
 
     def _compiled(self, file: str, text: str) -> Any:
         failures = (self._cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError)
-        # CuPy writes the text to a file in the locale's encoding, which may not know all comments.
-        code = text.encode("ascii", "replace").decode()
+        # CuPy writes the text to a file in the locale's encoding, which may not know all comments;
+        # and two "?" in a row may begin a trigraph.
+        code = text.encode("ascii", "ignore").decode()
         try:
             module = self._cupy.RawModule(code=code)
             module.compile()
@@ -154,17 +161,32 @@ class CupyRuntime:
         Raises:
             DeviceError: the GPU's memory is full.
         """
+        self._empty_retired_pools()
         pool = self._cupy.cuda.MemoryPool(self._allocate)
-        with _told_if_full():
-            with self._cupy.cuda.using_allocator(pool.malloc):
-                work()
-                self._stream.synchronize()
-                graph, constants = self._capture(work)
-            graph.upload(self._stream)
-        for host, array in constants:
-            self.upload(host, array)
+        try:
+            with _told_if_full():
+                with self._cupy.cuda.using_allocator(pool.malloc):
+                    work()
+                    self._stream.synchronize()
+                    graph, constants = self._capture(work)
+                graph.upload(self._stream)
+            for host, array in constants:
+                self.upload(host, array)
+        except BaseException:
+            self._retired.append(pool)
+            raise
         ended = partial(self._cupy.cuda.Event, block=True, disable_timing=True)
-        return _Replay(graph, (pool, constants), self._stream, ended)
+        replay = _Replay(graph, (pool, constants), self._stream, ended)
+        weakref.finalize(replay, self._retired.append, pool).atexit = False
+        return replay
+
+    def _empty_retired_pools(self) -> None:
+        """Give back what is free in them; one in which an array lives on is asked again later."""
+        for _ in range(len(self._retired)):
+            pool = self._retired.popleft()
+            pool.free_all_blocks()
+            if pool.total_bytes():
+                self._retired.append(pool)
 
     def _allocate(self, size: int) -> Any:
         """Memory for the pool of a recording.
