@@ -70,12 +70,22 @@ def _card_obstacle(cupy: ModuleType) -> str:
     if cupy.cuda.runtime.getDeviceCount() == 0:
         return "no CUDA device was found"
     capability = int(cupy.cuda.Device().compute_capability)
-    if capability >= COMPUTE_CAPABILITY:
-        return ""
-    return (
-        f"the GPU is too old: its compute capability is {capability / 10}, "
-        f"and {COMPUTE_CAPABILITY / 10} is needed (Ampere, of 2020, or later)"
-    )
+    if capability < COMPUTE_CAPABILITY:
+        return (
+            f"the GPU is too old: its compute capability is {capability / 10}, "
+            f"and {COMPUTE_CAPABILITY / 10} is needed (Ampere, of 2020, or later)"
+        )
+    return _compiler_obstacle(cupy)
+
+
+def _compiler_obstacle(cupy: ModuleType) -> str:
+    """Why nothing compiles: CuPy installed without ``[ctk]`` lacks headers that it always wants."""
+    try:
+        cupy.RawModule(code='extern "C" __global__ void nothing() {}').compile()
+    except (cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"CuPy cannot compile a kernel: {cause}"
+    return ""
 
 
 def to_device(x: Array, device: str) -> Array:

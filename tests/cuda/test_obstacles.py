@@ -52,6 +52,18 @@ def test_cards_that_can_be_used(monkeypatch, capability):
     assert resolve_device("auto") == resolve_device("cuda") == "cuda"
 
 
+@pytest.mark.parametrize("failure", [RuntimeError("Failed to find CUDA headers"), ImportError()])
+def test_a_cupy_that_cannot_compile_is_told(monkeypatch, failure):
+    cupy_with(monkeypatch)
+
+    def compile_nothing(_module):
+        raise failure
+
+    monkeypatch.setattr(fake_cupy._RawModule, "compile", compile_nothing)
+    assert cuda_obstacle() == f"CuPy cannot compile a kernel: {str(failure) or 'ImportError'}"
+    assert resolve_device("auto") == "cpu"
+
+
 def test_no_cupy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "CuPy is not installed" in cuda_obstacle()
