@@ -28,8 +28,9 @@ from tinyddpm.arrays import cuda_obstacle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS, PRECISIONS = ("mnist", "mnist-1.7m", "cifar10"), ("tf32", "bf16")
+TESTS = ("tests/cuda", "tests/kernels/test_twins.py")
 PARITY = "tests/cuda/test_gpu_presets.py"
-PYTEST = ("pytest", "-m", "cuda", "-q", "--durations=5")
+PYTEST = ("pytest", "-m", "cuda", "-q", "--durations=5", "--continue-on-collection-errors")
 BESIDE = ("--against", "torch") if find_spec("torch") else ()
 BENCH = {"bench": (BESIDE, 120)}
 if BESIDE:
@@ -39,7 +40,7 @@ if BESIDE:
 def parts(batch):
     """Every part: its name, the module that it runs with its arguments, and its seconds at most."""
     yield "machine", ("tinyddpm", "doctor"), 60
-    yield "tests", (*PYTEST, f"--ignore={PARITY}"), 240
+    yield "tests", (*PYTEST, *TESTS, f"--ignore={PARITY}"), 240
     yield "parity", (*PYTEST, PARITY), 120
     for name, (options, seconds) in BENCH.items():
         for preset, precision in itertools.product(PRESETS, PRECISIONS):
