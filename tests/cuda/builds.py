@@ -10,6 +10,7 @@ from tinyddpm.kernels.cuda.attention import attention_defines
 from tinyddpm.kernels.cuda.batch import batch_defines
 from tinyddpm.kernels.cuda.denoise import denoise_defines
 from tinyddpm.kernels.cuda.dropout import DROPOUT_DEFINES
+from tinyddpm.kernels.cuda.gradients import GATHER_DEFINES
 from tinyddpm.kernels.cuda.group_norm import group_norm_defines
 from tinyddpm.kernels.cuda.loss import LossTable
 from tinyddpm.kernels.cuda.operands import FORMATS
@@ -27,7 +28,7 @@ BUILDS = {
         denoise_defines(outputs, learned=learned)
         for outputs, learned in ((1, False), (2, False), (2, True))
     ],
-    "gradients.cu": [{}],
+    "gradients.cu": [GATHER_DEFINES],
     "loss.cu": [
         LossTable(np.empty(0), objective, outputs, score=score, per_nat=0.0).defines
         for objective, outputs in (("simple", 1), ("hybrid", 2), ("vlb", 1), ("vlb", 2))

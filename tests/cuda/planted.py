@@ -138,6 +138,22 @@ LOSS = {
     ),
 }
 
+GRADIENTS = {
+    "the last part is forgotten": ("p < number; p++", "p < number - 1; p++"),
+    "what other warps found is read too early": (
+        "= sum;\n    __syncthreads();\n    if (warp",
+        "= sum;\n    if (warp",
+    ),
+    "what was found is overwritten while it is read": (
+        "    __syncthreads(); // what was found is read\n",
+        "",
+    ),
+    "one warp's sum is lost": ("other < 8; other++", "other < 7; other++"),
+    "parts side by side": ("p * distance + i];\n    }", "p * count + i];\n    }"),
+    "squares of the parts": ("squares += sum * sum;\n    }\n    __sync", "}\n    __sync"),
+    "an item of the neighbour": ("items[middle] <= item", "items[middle] < item"),
+}
+
 UPDATE = {
     "v of the gradient before clipping": ("rest2 * (g * g)", "rest2 * (grad[i] * grad[i])"),
     "the step counted from 0": ("pow(beta1, (double)step)", "pow(beta1, (double)step - 1)"),

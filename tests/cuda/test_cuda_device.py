@@ -17,7 +17,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import fit_to, recipe
 from tinyddpm.training.device_step import DeviceTrainer
-from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
+from tinyddpm.training.kernel_choice import cuda_runtime
 from tinyddpm.training.model import from_checkpoint
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import Trainer
@@ -41,8 +41,7 @@ def test_every_kernel_loads(file):
 
 
 def device_trainer(precision="fp32"):
-    kernels = kernels_for("cuda", precision)
-    return DeviceTrainer(WITH_DROPOUT, DATASET, kernels, cuda_runtime())
+    return DeviceTrainer(WITH_DROPOUT, DATASET, cuda_runtime(), precision)
 
 
 def buffers(trainer):
@@ -83,7 +82,7 @@ def test_steps_are_those_of_the_host(precision, tolerance):
 def test_times_drawn_by_importance_are_those_of_the_host():
     """Of so few that all have their ten losses after a step."""
     config = replace(CONFIG, diffusion=replace(CONFIG.diffusion, T=2, times="second-moment"))
-    mine = reports(DeviceTrainer(config, DATASET, kernels_for("cuda"), cuda_runtime()), 5)
+    mine = reports(DeviceTrainer(config, DATASET, cuda_runtime()), 5)
     with Workers(1) as workers:
         theirs = Trainer(config, DATASET, workers, reference)
         for step in range(1, 6):

@@ -23,7 +23,7 @@ from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import DiffusionConfig, RunConfig
 from tinyddpm.training.device_step import DeviceTrainer
-from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
+from tinyddpm.training.kernel_choice import cuda_runtime
 from tinyddpm.training.model import from_checkpoint
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import Trainer
@@ -50,7 +50,7 @@ STATE = ("ema", "adam_m", "adam_v")
 
 
 def device_trainer(config=CONFIG, precision="fp32"):
-    return DeviceTrainer(config, DATASET, kernels_for("cuda", precision), cuda_runtime())
+    return DeviceTrainer(config, DATASET, cuda_runtime(), precision)
 
 
 def relative(array, expected):
@@ -114,10 +114,7 @@ def test_times_drawn_by_importance_are_learnt_as_on_the_host(tmp_path, cupy, mon
     """
     del cupy
 
-    def exact_on_the_cpu(device, precision):
-        return reference if device == "cpu" else kernels_for(device, precision)
-
-    monkeypatch.setattr(loop, "kernels_for", exact_on_the_cpu)
+    monkeypatch.setattr(loop, "kernels_for", lambda _: reference)
     chain = DiffusionConfig(T=2, times="second-moment")
     config = replace(CONFIG, network=TINY, diffusion=chain, batch=8, train_steps=7)
     whole, _ = run(tmp_path / "whole", CPU, config=config)
@@ -148,8 +145,7 @@ def but_biases_of_keys(checkpoint):
 
 def test_within_an_epoch_nothing_is_copied_from_the_host(cupy):
     many = Dataset("many", np.repeat(DATASET.images, 5, axis=0))
-    kernels = kernels_for("cuda")
-    trainer = DeviceTrainer(CONFIG, many, kernels, cuda_runtime())
+    trainer = DeviceTrainer(CONFIG, many, cuda_runtime())
     list(trainer.advance(1))
     uploads = cupy.uploads()
     for step in (2, 3, 4):

@@ -11,6 +11,7 @@ import simulator
 import test_batch
 import test_device_walk
 import test_dropout
+import test_gradients
 import test_group_norm
 import test_joined
 import test_loss
@@ -22,6 +23,7 @@ from planted import (
     ATTENTION,
     BATCH,
     DROPOUT,
+    GRADIENTS,
     GROUP_NORM,
     JOINED_NORM,
     JOINED_OPERAND,
@@ -33,7 +35,7 @@ from planted import (
     WALK,
 )
 
-from tinyddpm.kernels.cuda import group_norm
+from tinyddpm.kernels.cuda import gradients, group_norm
 
 pytestmark = pytest.mark.cuda_sim
 
@@ -102,6 +104,17 @@ def second_moment_is_right(device):
     return True
 
 
+def gradients_are_right(device):
+    """In blocks that have several items each, and gradients that lie between others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradients, "_BLOCKS", 3)
+        found = test_gradients.made()
+        test_gradients.test_every_gradient_is_added_up_and_comes_to_its_place(device, found)
+    for parts in (2, 40):
+        test_gradients.test_a_sum_of_several_gradients_is_taken_apart_unsummed(device, parts)
+    return True
+
+
 def update_is_right(device):
     test_update.test_an_update_is_that_of_optim(device, 2, 3.0)
     return True
@@ -125,6 +138,7 @@ CHECKS = [
     (attention_is_right, ATTENTION),
     (batch_is_right, BATCH),
     (loss_is_right, LOSS),
+    (gradients_are_right, GRADIENTS),
     (second_moment_is_right, SECOND_MOMENT),
     (update_is_right, UPDATE),
     (walk_is_right, WALK),

@@ -59,7 +59,7 @@ class DeviceOurs:
         dataset, host = many_images(config.network), UNet(config.network)
         fill_with_noise(host.parameters)
         self.images, self.parameters = dataset.images, host.parameters
-        self.trainer = DeviceTrainer(config, dataset, self._kernels, self._runtime)
+        self.trainer = DeviceTrainer(config, dataset, self._runtime, precision)
         self._runtime.upload(self.parameters.value, self.trainer.network.parameters.value)
         self._steps, self._chain = 0, self._new_chain()
 

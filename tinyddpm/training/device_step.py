@@ -19,13 +19,14 @@ from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler
 from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
 from tinyddpm.kernels.cuda.gradients import Gradients
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
-from tinyddpm.kernels.cuda.runtime import Runtime
+from tinyddpm.kernels.cuda.partial_sums import in_parts
+from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.second_moment import SecondMoment
+from tinyddpm.kernels.cuda.table import cuda_table
 from tinyddpm.kernels.cuda.update import Buffers, Recipe, Updates
 from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.parameters import empty_slots
 from tinyddpm.nn.unet import UNet
-from tinyddpm.ops.kernels import Kernels
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_tables import loss_table
 from tinyddpm.training.step import Floats, StepReport, by_quartile, check_finite
@@ -38,8 +39,8 @@ class DeviceTrainer:
     Args:
         config: the run.
         dataset: the training set, which goes to the device as bytes.
-        kernels: what computes the layers.
         runtime: the device.
+        precision: of the products.
 
     Attributes:
         network: its parameters are the raw weights.
@@ -50,7 +51,7 @@ class DeviceTrainer:
     """
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, kernels: Kernels, runtime: Runtime
+        self, config: RunConfig, dataset: Dataset, runtime: Runtime, precision: Precision = "fp32"
     ) -> None:
         self.config, self.device = config, "cuda"
         self._runtime, self._count = runtime, len(dataset.images)
@@ -59,6 +60,7 @@ class DeviceTrainer:
         runtime.upload(host, value)
         runtime.upload(host, self.ema)
         self.adam_m, self.adam_v = runtime.zeros(host.shape), runtime.zeros(host.shape)
+        kernels = cuda_table(runtime, precision, in_parts)
         self.network = UNet(config.network, kernels=kernels, values=value)
         self.times = config.diffusion.build_times()
         self._learnt = _learnt(config, self.times, runtime)

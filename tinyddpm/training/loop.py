@@ -108,10 +108,9 @@ def trainer_for(
     config: RunConfig, dataset: Dataset, workers: Workers, execution: Execution
 ) -> Trainer | DeviceTrainer:
     """What does the steps: on a GPU recorded ones."""
-    kernels = kernels_for(execution.device, execution.precision)
     if execution.device == "cuda":
-        return DeviceTrainer(config, dataset, kernels, cuda_runtime())
-    return Trainer(config, dataset, workers, kernels)
+        return DeviceTrainer(config, dataset, cuda_runtime(), execution.precision)
+    return Trainer(config, dataset, workers, kernels_for(execution.device))
 
 
 class _Journal:

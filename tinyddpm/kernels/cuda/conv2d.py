@@ -18,6 +18,7 @@ from typing import NamedTuple, final
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
+from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
@@ -33,10 +34,11 @@ class Conv2dSaved(NamedTuple):
 
 @final
 class Convolutions:
-    """The kernels of one runtime, in one precision."""
+    """The kernels of one runtime, in one precision; ``sum_up`` is for gradients of parameters."""
 
-    def __init__(self, runtime: Runtime, precision: Precision) -> None:
-        self._operands = Operands(runtime, precision)
+    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
+        self._runtime, self._sum_up = runtime, sum_up
+        self._operands = Operands(runtime, precision, sum_up)
         self._products = Products(runtime, precision)
 
     def prepare(self, weight: Array) -> PreparedWeight:
@@ -65,13 +67,14 @@ class Convolutions:
         y = self._products.convolve(operand, rows, geometry, bias, residual=residual)
         return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
 
-    def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
         x, weight, geometry, biases = saved
         operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         rows = weight.plain.by_in
         dx = self._products.convolve(operand, rows, geometry, transpose=True)
-        return dx, self._products.weight_gradient(x, operand, geometry), dbias
+        partial = self._products.weight_gradient(x, operand, geometry)
+        return dx, self._sum_up(self._runtime, partial), dbias
 
     def upsample_forward(
         self, x: Array, weight: PreparedWeight, bias: Array
@@ -83,10 +86,10 @@ class Convolutions:
         y = self._products.convolve(operand, rows, geometry, bias, transpose=True)
         return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
 
-    def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Array, Array]:
+    def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
         x, weight, geometry, biases = saved
         operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         dx = self._products.convolve(operand, weight.folded.by_in, geometry)
-        dfolded = self._products.weight_gradient(operand, x, geometry)
-        return dx, self._operands.unfolded(dfolded), dbias
+        partial = self._products.weight_gradient(operand, x, geometry)
+        return dx, self._operands.unfolded(summed(self._runtime, partial)), dbias

@@ -1,35 +1,59 @@
-// Many arrays into one: grad[starts[j] + i] = sources[j][i]. And the squares, added up block by
-// block, always in the same order.
+// Many gradients into one: grad[starts[j] + i] = Σ_p sources[j][p distances[j] + i], p < parts[j].
+// And the squares, added up block by block. All sums have an order that depends on the number of
+// parts and of blocks alone.
+//
+// The work is cut into items, those of gradient j from items[j] on: LONG values of one that is in
+// FEW parts, and SHORT of one in many.
 #include "prims.cuh"
 
-#define CHUNK 4096
-
-// The array that element i belongs to: starts[j] <= i < starts[j + 1].
-__device__ __forceinline__ int owner(const long long* starts, int arrays, long long i) {
-  int low = 0, high = arrays;
+// The gradient that an item belongs to: items[j] <= item < items[j + 1].
+__device__ __forceinline__ int owner(const long long* items, int gradients, long long item) {
+  int low = 0, high = gradients;
   while (high - low > 1) {
     int middle = (low + high) / 2;
-    if (starts[middle] <= i) low = middle;
+    if (items[middle] <= item) low = middle;
     else high = middle;
   }
   return low;
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-gather(const unsigned long long* sources, const long long* starts, float* grad,
-       float* partial_squares, int arrays, long long count) {
-  __shared__ float partial[8];
-  float sum = 0;
-  for (long long chunk = (long long)blockIdx.x * CHUNK; chunk < count;
-       chunk += (long long)gridDim.x * CHUNK) {
-    int j = owner(starts, arrays, chunk);
-    for (long long i = chunk + threadIdx.x; i < min(chunk + CHUNK, count); i += 256) {
-      while (i >= starts[j + 1]) j++;
-      float g = ((const float*)sources[j])[i - starts[j]];
-      grad[i] = g;
-      sum += g * g;
+gather(const unsigned long long* sources, const long long* parts, const long long* distances,
+       const long long* items, const long long* starts, float* grad, float* partial_squares,
+       int gradients) {
+  __shared__ float found[8][SHORT];
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float squares = 0;
+  for (long long item = blockIdx.x; item < items[gradients]; item += gridDim.x) {
+    int j = owner(items, gradients, item);
+    const float* source = (const float*)sources[j];
+    long long distance = distances[j], number = parts[j], count = starts[j + 1] - starts[j];
+    if (number <= FEW) {
+      long long first = (item - items[j]) * LONG, last = min(first + LONG, count);
+      for (long long i = first + threadIdx.x; i < last; i += 256) {
+        float sum = source[i];
+        for (int p = 1; p < number; p++) sum += source[p * distance + i];
+        grad[starts[j] + i] = sum;
+        squares += sum * sum;
+      }
+      continue;
     }
+    // Each warp adds up every eighth part, the first one what the eight have found.
+    long long i = (item - items[j]) * SHORT + lane;
+    float sum = 0;
+    if (i < count) {
+#pragma unroll 8
+      for (long long p = warp; p < number; p += 8) sum += source[p * distance + i];
+    }
+    found[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && i < count) {
+      for (int other = 1; other < 8; other++) sum += found[other][lane];
+      grad[starts[j] + i] = sum;
+      squares += sum * sum;
+    }
+    __syncthreads(); // what was found is read
   }
-  sum = block_sum<256>(sum, partial);
-  if (threadIdx.x == 0) partial_squares[blockIdx.x] = sum;
+  squares = block_sum<256>(squares, found[0]);
+  if (threadIdx.x == 0) partial_squares[blockIdx.x] = squares;
 }

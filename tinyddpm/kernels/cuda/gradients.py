@@ -1,9 +1,9 @@
 """The gradients of all parameters, gathered into one flat buffer by one kernel.
 
 A layer adds what it found to its parameter's ``grad``. Done one by one that is a launch for each
-parameter, and for a small network a good part of the step. So on a device they are left as they
-are, and at the end one kernel copies all of them to where they belong, and begins the sum of their
-squares on the way.
+parameter, and one more for each that many blocks have found a part of; for a small network, a good
+part of the step. So on a device they are left as they are, and at the end one kernel adds up their
+parts, writes them to where they belong, and begins the sum of their squares on the way.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from typing import final
 import numpy as np
 
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.partial_sums import Gradient, InParts
+from tinyddpm.kernels.cuda.runtime import Argument, Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.source import Defines
 
-_THREADS, _CHUNK, _BLOCKS = 256, 4096, 512
+_THREADS, _BLOCKS = 256, 1024
+# Of a gradient in at most so many parts a block takes many values at once, of others 32.
+_FEW, _LONG, _SHORT = 16, 1024, 32
+GATHER_DEFINES: Defines = {"FEW": _FEW, "LONG": _LONG, "SHORT": _SHORT}
 
 
 @final
@@ -30,21 +35,36 @@ class Gradients:
     def __init__(self, runtime: Runtime, sizes: Sequence[int]) -> None:
         self._runtime = runtime
         starts = np.cumsum([0, *sizes])
-        self._starts = runtime.empty(starts.shape, np.int64)
+        self._sizes, self._starts = np.array(sizes), runtime.empty(starts.shape, np.int64)
         runtime.upload(starts, self._starts)
-        self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _CHUNK)),))
+        self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _LONG)),))
 
-    def gather(self, found: Sequence[Array], grad: Array) -> None:
+    def gather(self, found: Sequence[Gradient], grad: Array) -> None:
         """Write the gradients ``found``, one of each parameter, into ``grad``, flat.
 
         Raises:
             ValueError: they are more or fewer.
         """
-        if len(found) != len(self._starts) - 1:
-            raise ValueError(f"{len(self._starts) - 1} gradients were expected: got {len(found)}")
-        packed = [contiguous(array) for array in found]
-        addresses = np.array([self._runtime.address(array) for array in packed], np.uint64)
-        sources = self._runtime.constant(addresses)
-        function = self._runtime.function("gradients.cu", "gather")
-        args = sources, self._starts, grad, self.partial_squares, len(packed), grad.size
+        if len(found) != len(self._sizes):
+            raise ValueError(f"{len(self._sizes)} gradients were expected: got {len(found)}")
+        packed = [_parts(gradient) for gradient in found]  # kept until the launch
+        number = np.array([len(parts) for parts in packed])
+        items = np.cumsum([0, *-(-self._sizes // np.where(number <= _FEW, _LONG, _SHORT))])
+        addresses = [self._runtime.address(parts) for parts in packed]
+        distances = [parts.strides[0] // parts.dtype.itemsize for parts in packed]
+        constant = self._runtime.constant
+        table = [
+            constant(np.array(addresses, np.uint64)),
+            *(constant(np.array(of_each, np.int64)) for of_each in (number, distances, items)),
+            self._starts,
+        ]
+        function = self._runtime.function("gradients.cu", "gather", GATHER_DEFINES)
+        args: list[Argument] = [*table, grad, self.partial_squares, len(packed)]
         self._runtime.launch(function, (len(self.partial_squares),), (_THREADS,), args)
+
+
+def _parts(gradient: Gradient) -> Array:
+    """The parts (P, …) of ``gradient``: itself alone, without gaps, where it is whole."""
+    if isinstance(gradient, InParts):
+        return gradient.parts
+    return contiguous(gradient)[None]

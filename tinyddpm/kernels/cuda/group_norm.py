@@ -14,7 +14,7 @@ import numpy as np
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.operands import written_as
-from tinyddpm.kernels.cuda.partial_sums import summed
+from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
 from tinyddpm.kernels.cuda.source import Defines
 
@@ -71,10 +71,19 @@ class GroupNorm:
         runtime: the device.
         silu: whether SiLU follows the norm.
         precision: of a product that takes the result as it is written.
+        sum_up: for the gradients of parameters.
     """
 
-    def __init__(self, runtime: Runtime, *, silu: bool, precision: Precision = "fp32") -> None:
-        self._runtime, self._silu, self._precision = runtime, silu, precision
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        silu: bool,
+        precision: Precision = "fp32",
+        sum_up: SumUp = summed,
+    ) -> None:
+        self._runtime, self._silu = runtime, silu
+        self._precision, self._sum_up = precision, sum_up
 
     def forward(
         self, x: Array | Joined, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
@@ -101,7 +110,7 @@ class GroupNorm:
 
     def backward(
         self, dy: Array, saved: GroupNormSaved, residual: Array | None = None
-    ) -> tuple[Array | Joined, Array, Array]:
+    ) -> tuple[Array | Joined, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx.
 
         dx is in as many parts as x.
@@ -119,11 +128,12 @@ class GroupNorm:
             residual = contiguous(residual)
         results = (by_group, residual, first, rest, _to_next(weight))
         self._launch("group_norm_dx", *args, *results, cut=cut, shared_bytes=8 * groups)
-        if weight.ndim == 1:
-            by_channel = by_channel.reshape(-1, 1, 2, cut.channels)
-        sums = summed(self._runtime, by_channel)  # (N or 1, 2, C)
-        dbias, dweight = (sums[:, i].reshape(weight.shape) for i in range(2))
-        return first if rest is None else Joined(first, rest), dweight, dbias
+        dx = first if rest is None else Joined(first, rest)
+        if weight.ndim == 2:
+            by_image = summed(self._runtime, by_channel)  # (N, 2, C)
+            return dx, by_image[:, 1], by_image[:, 0]
+        sums = self._sum_up(self._runtime, by_channel.reshape(-1, 2, cut.channels))
+        return dx, sums[1], sums[0]
 
     def _launch(
         self,

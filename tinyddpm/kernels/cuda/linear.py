@@ -6,6 +6,7 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
+from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
@@ -19,10 +20,11 @@ class LinearSaved(NamedTuple):
 
 @final
 class Linears:
-    """The kernels of one runtime, in one precision."""
+    """The kernels of one runtime, in one precision; ``sum_up`` is for gradients of parameters."""
 
-    def __init__(self, runtime: Runtime, precision: Precision) -> None:
-        self._operands = Operands(runtime, precision)
+    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
+        self._runtime, self._sum_up = runtime, sum_up
+        self._operands = Operands(runtime, precision, sum_up)
         self._products = Products(runtime, precision)
 
     def prepare(self, weight: Array) -> PreparedWeight:
@@ -35,14 +37,14 @@ class Linears:
         y = self._products.convolve(operand, weight.plain.by_out, _row(operand), bias)
         return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weight)
 
-    def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
+    def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(dy.reshape(1, 1, -1, dy.shape[-1]))
         geometry = _row(operand)
         dx = self._products.convolve(operand, weight.plain.by_in, geometry)
-        dweight = self._products.weight_gradient(x, operand, geometry)
-        return dx.reshape(*dy.shape[:-1], -1), dweight[0, 0], dbias
+        partial = self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
+        return dx.reshape(*dy.shape[:-1], -1), self._sum_up(self._runtime, partial), dbias
 
 
 def _row(x: Operand) -> Geometry:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.joined import Joined, Parts
-from tinyddpm.kernels.cuda.partial_sums import summed
+from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
@@ -91,10 +91,10 @@ class _Slabs(NamedTuple):
 
 @final
 class Operands:
-    """Makes the operands of products in one precision."""
+    """Makes the operands of products in one precision; ``sum_up`` is for sums over all pixels."""
 
-    def __init__(self, runtime: Runtime, precision: Precision) -> None:
-        self._runtime, self._format = runtime, FORMATS[precision]
+    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
+        self._runtime, self._format, self._sum_up = runtime, FORMATS[precision], sum_up
         self._packs_images = precision != "fp32"
 
     def image(self, x: Array | Joined) -> Operand:
@@ -106,7 +106,7 @@ class Operands:
         self._pack(read, operand.values, None, _Slabs.of(read, 1))
         return operand
 
-    def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Array]:
+    def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Gradient]:
         """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,), or
         over those of each image, (N, C).
         """
@@ -118,8 +118,9 @@ class Operands:
         slabs = _Slabs.of(read, len(x) if by_image else 1)
         partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
         self._pack(read, packed, partial, slabs)
-        sums = summed(self._runtime, partial)
-        return operand, sums if by_image else sums[0]
+        if by_image:
+            return operand, summed(self._runtime, partial)
+        return operand, self._sum_up(self._runtime, partial[:, 0])
 
     def weights(self, weight: Array) -> Weights:
         """Return the operands of ``weight`` (kh, kw, C_in, C_out)."""

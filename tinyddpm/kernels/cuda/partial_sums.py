@@ -1,11 +1,40 @@
-"""Partial sums of many blocks, added up in an order that depends on their number alone."""
+"""Partial sums of many blocks, added up in an order that depends on their number alone.
+
+What the sum is needed for decides when it is formed: ``summed`` does so at once, by a launch of its
+own. A parameter's gradient may wait: ``in_parts`` leaves it to the kernel that gathers all of them
+(see ``gradients``).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.runtime import Runtime, blocks
+
+_WAITING = 1 << 23  # bytes of parts that may wait: those of large weights would fill the memory
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A sum that is yet to be formed, over the first axis of ``parts``; no part has gaps."""
+
+    parts: Array  # (P, …)
+
+    def __getitem__(self, i: int) -> InParts:
+        """Entry ``i`` of the sum."""
+        return InParts(self.parts[:, i])
+
+
+Gradient = Array | InParts
+SumUp = Callable[[Runtime, Array], Gradient]  # ``summed`` or ``in_parts``
+
+
+def in_parts(runtime: Runtime, partial: Array) -> Gradient:
+    """Return the sum of ``partial`` over its first axis, in parts if these are small enough."""
+    return InParts(partial) if partial.nbytes <= _WAITING else summed(runtime, partial)
 
 
 def summed(runtime: Runtime, partial: Array) -> Array:

@@ -13,7 +13,6 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import FORMATS, Operand
-from tinyddpm.kernels.cuda.partial_sums import summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
@@ -144,7 +143,9 @@ class Products:
         return y
 
     def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:
-        """Return dweight (kh, kw, C, D) for ``x`` (N, H, W, C) and ``dy`` (N, h, w, D)."""
+        """Return dweight for ``x`` (N, H, W, C) and ``dy`` (N, h, w, D), as parts to be added up:
+        (P, kh, kw, C, D).
+        """
         kernel, stride, before, source, result = geometry
         n, c, d = len(x.values), x.values.shape[-1], dy.values.shape[-1]
         m, most = math.prod(kernel) * c, max(1, n * math.prod(result) // _PART)
@@ -156,7 +157,7 @@ class Products:
         self._launch(
             "weight_gradient", tile, (count, 1, parts), (x.values, dy.values, partial, *sizes)
         )
-        return summed(self._runtime, partial)
+        return partial
 
     def _tile(self, m: int, n: int, copies: int) -> Tile:
         return FP32 if self._precision == "fp32" else tile_for(m, n, copies)

@@ -8,17 +8,23 @@ from tinyddpm.kernels.cuda.dropout import Dropout
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.joined import join, join_backward
 from tinyddpm.kernels.cuda.linear import Linears
+from tinyddpm.kernels.cuda.partial_sums import SumUp, summed
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.silu import Silu
 from tinyddpm.ops.kernels import Kernels
 
 
-def cuda_table(runtime: Runtime, precision: Precision = "fp32") -> Kernels:
-    """Return the table whose kernels run on ``runtime``; ``precision`` is that of products."""
-    linears, convolutions = Linears(runtime, precision), Convolutions(runtime, precision)
-    norm = GroupNorm(runtime, silu=False)
-    norm_silu, dropout = GroupNorm(runtime, silu=True, precision=precision), Dropout(runtime)
-    silu, attention = Silu(runtime), Attention(runtime, precision)
+def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = summed) -> Kernels:
+    """Return the table whose kernels run on ``runtime``; ``precision`` is that of products.
+
+    With ``partial_sums.in_parts`` for ``sum_up`` some gradients of parameters are yet to be added
+    up, as ``gradients.Gradients`` does it.
+    """
+    linears = Linears(runtime, precision, sum_up)
+    convolutions = Convolutions(runtime, precision, sum_up)
+    norm = GroupNorm(runtime, silu=False, sum_up=sum_up)
+    norm_silu = GroupNorm(runtime, silu=True, precision=precision, sum_up=sum_up)
+    dropout, silu, attention = Dropout(runtime), Silu(runtime), Attention(runtime, precision)
     return Kernels(
         name=f"cuda, {precision}",
         prepare_linear=linears.prepare,
