@@ -139,7 +139,7 @@ LOSS = {
 }
 
 GRADIENTS = {
-    "the last part is forgotten": ("p < number; p++", "p < number - 1; p++"),
+    "the last part is forgotten": ("p < one.number; p++", "p < one.number - 1; p++"),
     "what other warps found is read too early": (
         "= sum;\n    __syncthreads();\n    if (warp",
         "= sum;\n    if (warp",
@@ -149,9 +149,9 @@ GRADIENTS = {
         "",
     ),
     "one warp's sum is lost": ("other < 8; other++", "other < 7; other++"),
-    "parts side by side": ("p * distance + i];\n    }", "p * count + i];\n    }"),
+    "parts side by side": ("p * one.distance + i];\n    }", "p * one.count + i];\n    }"),
     "squares of the parts": ("squares += sum * sum;\n    }\n    __sync", "}\n    __sync"),
-    "an item of the neighbour": ("items[middle] <= item", "items[middle] < item"),
+    "an item of the neighbour": ("first_item <= item", "first_item < item"),
 }
 
 UPDATE = {

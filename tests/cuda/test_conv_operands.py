@@ -69,9 +69,8 @@ def test_weight_is_rounded_turned_and_padded(sim, precision, size, c_in, c_out):
     weight = normals(0, size, size, c_in, c_out)
     turned = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))
     direct = np.ascontiguousarray(weight.transpose(2, 0, 1, 3))
-    for rows, expected in zip(
-        Operands(sim, precision).weights(weight), (turned, direct), strict=True
-    ):
+    _, *operands = Operands(sim, precision).weights(weight)
+    for rows, expected in zip(operands, (turned, direct), strict=True):
         values = decoded(rows.values)
         channels = expected.shape[-1]
         assert_nearest(np.ascontiguousarray(values[..., :channels]), expected, precision)
@@ -85,7 +84,7 @@ def test_folded_taps_add_up_where_they_overlap(sim):
     for a in range(2):
         for b in range(2):
             folded[a : a + 3, b : b + 3] += weight[::-1, ::-1]
-    by_out, _ = Operands(sim, "fp32").doubling_weights(weight)
+    _, by_out, _ = Operands(sim, "fp32").doubling_weights(weight)
     np.testing.assert_array_equal(by_out.values, folded.transpose(3, 0, 1, 2))
 
 

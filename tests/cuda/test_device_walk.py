@@ -150,7 +150,7 @@ def test_captured_walks_in_parts_are_the_reference(cupy, monkeypatch):
         expected = chain.sample(model_of(reference), shape, first_sample=first_sample, **DRAW)
         np.testing.assert_allclose(to_host(last.x), expected, atol=1e-5)
     weights = [p for p in network.parameters if p.prepare]
-    assert launched.count("pack_weight") == len(weights)
+    assert launched.count("pack_weights") == len(weights)
     assert launched.count("denoise") == 2 * 3  # three parts, done once and written down once
 
 

@@ -19,6 +19,7 @@ from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler
 from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
 from tinyddpm.kernels.cuda.gradients import Gradients
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
+from tinyddpm.kernels.cuda.operands import Operands, PreparedWeight
 from tinyddpm.kernels.cuda.partial_sums import in_parts
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.second_moment import SecondMoment
@@ -70,6 +71,7 @@ class DeviceTrainer:
         parameters = self.network.parameters
         self._gradients = Gradients(runtime, [p.size for p in parameters])
         self._slots = parameters.open_slots()
+        self._operands = Operands(runtime, precision)
         buffers = Buffers(value, parameters.grad, self.adam_m, self.adam_v, self.ema)
         rate = config.lr, config.warmup, config.decay_from
         recipe = Recipe(*rate, config.grad_clip, config.ema_decay)
@@ -120,7 +122,8 @@ class DeviceTrainer:
         """All of one step. It reads nothing of the host that changes."""
         parameters, state, batches = self.network.parameters, self._updates.state, self._batches
         learnt, weights = self._learnt, None
-        parameters.prepare()
+        prepared = (p.prepared for p in parameters)
+        self._operands.refresh(p for p in prepared if isinstance(p, PreparedWeight))
         if learnt:
             learnt.draw(state)
             weights = learnt.weights

@@ -9,13 +9,13 @@ parts, writes them to where they belong, and begins the sum of their squares on 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import final
 
-import numpy as np
-
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.items import table_of
 from tinyddpm.kernels.cuda.partial_sums import Gradient, InParts
-from tinyddpm.kernels.cuda.runtime import Argument, Runtime, blocks, contiguous
+from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
 from tinyddpm.kernels.cuda.source import Defines
 
 _THREADS, _BLOCKS = 256, 1024
@@ -33,10 +33,7 @@ class Gradients:
     """
 
     def __init__(self, runtime: Runtime, sizes: Sequence[int]) -> None:
-        self._runtime = runtime
-        starts = np.cumsum([0, *sizes])
-        self._sizes, self._starts = np.array(sizes), runtime.empty(starts.shape, np.int64)
-        runtime.upload(starts, self._starts)
+        self._runtime, self._sizes = runtime, sizes
         self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _LONG)),))
 
     def gather(self, found: Sequence[Gradient], grad: Array) -> None:
@@ -47,19 +44,18 @@ class Gradients:
         """
         if len(found) != len(self._sizes):
             raise ValueError(f"{len(self._sizes)} gradients were expected: got {len(found)}")
-        packed = [_parts(gradient) for gradient in found]  # kept until the launch
-        number = np.array([len(parts) for parts in packed])
-        items = np.cumsum([0, *-(-self._sizes // np.where(number <= _FEW, _LONG, _SHORT))])
-        addresses = [self._runtime.address(parts) for parts in packed]
-        distances = [parts.strides[0] // parts.dtype.itemsize for parts in packed]
-        constant = self._runtime.constant
-        table = [
-            constant(np.array(addresses, np.uint64)),
-            *(constant(np.array(of_each, np.int64)) for of_each in (number, distances, items)),
-            self._starts,
+        in_parts = [_parts(gradient) for gradient in found]  # kept until the launch
+        starts = accumulate(self._sizes, initial=0)
+        rows = [
+            (self._runtime.address(parts), len(parts), _distance(parts), start, size)
+            for parts, start, size in zip(in_parts, starts, self._sizes, strict=False)
         ]
+        items = [
+            blocks(size, _LONG if number <= _FEW else _SHORT) for _, number, _, _, size in rows
+        ]
+        table = table_of(self._runtime, rows, items)
         function = self._runtime.function("gradients.cu", "gather", GATHER_DEFINES)
-        args: list[Argument] = [*table, grad, self.partial_squares, len(packed)]
+        args = table, grad, self.partial_squares, len(rows)
         self._runtime.launch(function, (len(self.partial_squares),), (_THREADS,), args)
 
 
@@ -68,3 +64,8 @@ def _parts(gradient: Gradient) -> Array:
     if isinstance(gradient, InParts):
         return gradient.parts
     return contiguous(gradient)[None]
+
+
+def _distance(parts: Array) -> int:
+    """From a value of one part to that of the next."""
+    return parts.strides[0] // parts.dtype.itemsize

@@ -1,6 +1,7 @@
 // What the products of conv2d.cu are made of. An operand's values are OPERAND, rounded by ROUND,
 // and its channels are padded with zeros to a multiple of a piece of 16 bytes. (In float32 an image
 // is an operand as it is: only its sums are wanted here, and those in two parts are made one.)
+#include "items.cuh"
 #include "prims.cuh"
 
 constexpr int PIECE = 16 / sizeof(OPERAND);
@@ -87,25 +88,33 @@ pack(const float* __restrict__ x, const float* __restrict__ x_rest,
   }
 }
 
-// Writes weight (taps, c_in, c_out) as the operands that multiply x and dy: by_out (c_out, taps,
-// c_in) and by_in (c_in, taps, c_out), the last axes padded. A block turns 32 × 32 of one tap.
+struct Weight {
+  const float* values;
+  OPERAND *by_out, *by_in;
+  long long taps, c_in, c_in_padded, c_out, c_out_padded, first_item;
+};
+
+// Writes weights (taps, c_in, c_out) as the operands that multiply x and dy: by_out (c_out, taps,
+// c_in) and by_in (c_in, taps, c_out), the last axes padded. A block, an item, turns 32 × 32 of one
+// tap.
 extern "C" __global__ void __launch_bounds__(THREADS)
-pack_weight(const float* weight, OPERAND* ALIGNED by_out, OPERAND* ALIGNED by_in, int taps, int c_in,
-            int c_in_padded, int c_out, int c_out_padded) {
+pack_weights(const unsigned long long* table, int weights) {
   __shared__ float tile[32][33];
-  int tap = blockIdx.z, in0 = blockIdx.y * 32, out0 = blockIdx.x * 32;
+  Weight w = row_of((const Weight*)table, weights, blockIdx.x);
+  int item = blockIdx.x - w.first_item, across = (w.c_out_padded + 31) / 32;
+  int tap = item % w.taps, out0 = item / w.taps % across * 32, in0 = item / w.taps / across * 32;
   for (int i = threadIdx.y; i < 32; i += 8) {
     int in = in0 + i, out = out0 + threadIdx.x;
-    bool inside = in < c_in && out < c_out;
-    tile[i][threadIdx.x] = inside ? weight[((size_t)tap * c_in + in) * c_out + out] : 0.0f;
-    if (in < c_in && out < c_out_padded)
-      by_in[((size_t)in * taps + tap) * c_out_padded + out] = ROUND(tile[i][threadIdx.x]);
+    bool inside = in < w.c_in && out < w.c_out;
+    tile[i][threadIdx.x] = inside ? w.values[(tap * w.c_in + in) * w.c_out + out] : 0.0f;
+    if (in < w.c_in && out < w.c_out_padded)
+      w.by_in[(in * w.taps + tap) * w.c_out_padded + out] = ROUND(tile[i][threadIdx.x]);
   }
   __syncthreads();
   for (int i = threadIdx.y; i < 32; i += 8) {
     int in = in0 + threadIdx.x, out = out0 + i;
-    if (out < c_out && in < c_in_padded)
-      by_out[((size_t)out * taps + tap) * c_in_padded + in] = ROUND(tile[threadIdx.x][i]);
+    if (out < w.c_out && in < w.c_in_padded)
+      w.by_out[(out * w.taps + tap) * w.c_in_padded + in] = ROUND(tile[threadIdx.x][i]);
   }
 }
 

@@ -10,14 +10,14 @@ half the bytes of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.items import table_of
 from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.runtime import (
@@ -67,8 +67,9 @@ class Operand(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """A weight (kh, kw, C_in, C_out)."""
+    """A weight and its operands."""
 
+    values: Array  # (kh, kw, C_in, C_out)
     by_out: Operand  # (C_out, kh, kw, C_in): multiplies images of C_in channels
     by_in: Operand  # (C_in, kh, kw, C_out): multiplies images of C_out channels
 
@@ -123,24 +124,48 @@ class Operands:
         return operand, self._sum_up(self._runtime, partial[:, 0])
 
     def weights(self, weight: Array) -> Weights:
-        """Return the operands of ``weight`` (kh, kw, C_in, C_out)."""
+        """Return ``weight`` (kh, kw, C_in, C_out) with its operands."""
         kh, kw, c_in, c_out = weight.shape
-        c_in_padded, c_out_padded = self._padded(c_in), self._padded(c_out)
-        by_out = self._runtime.empty((c_out, kh, kw, c_in_padded), self._format.dtype)
-        by_in = self._runtime.empty((c_in, kh, kw, c_out_padded), self._format.dtype)
-        grid = (blocks(c_out_padded, 32), blocks(c_in_padded, 32), kh * kw)
-        sizes = (kh * kw, c_in, c_in_padded, c_out, c_out_padded)
-        self._launch("pack_weight", grid, (32, 8), (contiguous(weight), by_out, by_in, *sizes))
-        return Weights(Operand(by_out, c_in), Operand(by_in, c_out))
+        by_out = self._runtime.empty((c_out, kh, kw, self._padded(c_in)), self._format.dtype)
+        by_in = self._runtime.empty((c_in, kh, kw, self._padded(c_out)), self._format.dtype)
+        made = Weights(contiguous(weight), Operand(by_out, c_in), Operand(by_in, c_out))
+        self._pack_weights([made])
+        return made
 
     def doubling_weights(self, weight: Array) -> Weights:
-        """Return the operands of the 4×4 weight that stands for doubling, then ``weight`` 3×3."""
+        """Return the 4×4 weight that stands for doubling, then ``weight`` 3×3, and its operands."""
         _, _, c_in, c_out = weight.shape
         folded = self._runtime.empty((4, 4, c_in, c_out))
-        plane = c_in * c_out
-        args = (contiguous(weight), folded, plane)
-        self._launch("fold_doubling", (blocks(plane, _THREADS),), (_THREADS,), args)
+        self._fold(weight, folded)
         return self.weights(folded)
+
+    def refresh(self, prepared: Iterable[PreparedWeight]) -> None:
+        """Make all operands of the ``prepared`` weights anew, where they are, by one launch and one
+        for each that is folded.
+        """
+        made: list[Weights] = []
+        for weight in prepared:
+            made += weight.forms.values()
+            if "folded" in weight.forms:
+                self._fold(weight.values, weight.folded.values)
+        if made:
+            self._pack_weights(made)
+
+    def _fold(self, weight: Array, folded: Array) -> None:
+        _, _, c_in, c_out = weight.shape
+        args = (contiguous(weight), folded, c_in * c_out)
+        self._launch("fold_doubling", (blocks(c_in * c_out, _THREADS),), (_THREADS,), args)
+
+    def _pack_weights(self, weights: Sequence[Weights]) -> None:
+        rows, items = [], []
+        for values, by_out, by_in in weights:
+            kh, kw, c_in, c_out = values.shape
+            addresses = (self._runtime.address(a) for a in (values, by_out.values, by_in.values))
+            c_in_padded, c_out_padded = self._padded(c_in), self._padded(c_out)
+            rows.append((*addresses, kh * kw, c_in, c_in_padded, c_out, c_out_padded))
+            items.append(kh * kw * blocks(c_in_padded, 32) * blocks(c_out_padded, 32))
+        table = table_of(self._runtime, rows, items)
+        self._launch("pack_weights", (sum(items),), (32, 8), (table, len(rows)))
 
     def unfolded(self, dfolded: Array) -> Array:
         """Return ``dweight`` (3, 3, C_in, C_out) for ``dfolded`` (4, 4, C_out, C_in)."""
@@ -175,15 +200,20 @@ class PreparedWeight:
     """A weight (kh, kw, C_in, C_out), and its operands, made when first asked for and kept."""
 
     def __init__(self, weight: Array, operands: Operands) -> None:
-        self._weight, self._operands = weight, operands
+        self.values, self._operands = contiguous(weight), operands
         self.kernel: tuple[int, int] = weight.shape[:2]
+        self.forms: dict[str, Weights] = {}
 
-    @cached_property
+    @property
     def plain(self) -> Weights:
         """For a convolution."""
-        return self._operands.weights(self._weight)
+        if "plain" not in self.forms:
+            self.forms["plain"] = self._operands.weights(self.values)
+        return self.forms["plain"]
 
-    @cached_property
+    @property
     def folded(self) -> Weights:
         """For doubling and convolution in one."""
-        return self._operands.doubling_weights(self._weight)
+        if "folded" not in self.forms:
+            self.forms["folded"] = self._operands.doubling_weights(self.values)
+        return self.forms["folded"]
