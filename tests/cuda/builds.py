@@ -39,8 +39,9 @@ BUILDS = {
 }
 BUILDS["dropout.cu"] = list(DROPOUT_DEFINES.values())
 BUILDS["group_norm.cu"] = [
-    group_norm_defines(vector, silu=silu, bf16=bf16)
-    for vector, silu, bf16 in ((1, 0, 0), (4, 0, 0), (1, 1, 0), (4, 1, 0), (1, 1, 1), (4, 1, 1))
+    group_norm_defines(vector, silu=silu, result=result)
+    for vector in (1, 4)
+    for silu, result in ((0, "f4"), (1, "f4"), (1, "u2"), (1, "u4"))
 ]
 BUILDS["silu.cu"] = [{}]
 BUILDS["attention.cu"] = [

@@ -23,7 +23,7 @@ def decoded(values):
     """An operand's values as float32."""
     if values.dtype == np.uint16:
         return (values.astype(np.uint32) << 16).view(np.float32)
-    return values
+    return values.view(np.float32)
 
 
 def assert_nearest(rounded, x, precision):

@@ -1,4 +1,4 @@
-"""Dropout on the simulated GPU against the reference, of float32 and of bf16."""
+"""Dropout on the simulated GPU against the reference, of float32 and of operands."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,9 @@ def kept(device, shape):
 
 
 def decoded(bits):
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    if bits.dtype == np.uint16:
+        bits = bits.astype(np.uint32) << 16
+    return bits.view(np.float32)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -43,14 +45,15 @@ def test_is_the_reference(device, shape):
     assert (to_host(y)[~to_host(keep)] == 0).all()
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", np.uint16), ("tf32", np.uint32)])
 @pytest.mark.parametrize("shape", SHAPES[:2])
-def test_bf16_is_scaled_and_rounded_to_nearest(device, shape):
-    operands, keep = Operands(device, "bf16"), kept(device, shape)
+def test_operands_are_scaled_and_rounded_to_nearest(device, shape, precision, dtype):
+    operands, keep = Operands(device, precision), kept(device, shape)
     x = operands.image(placed(device, normals(0, *shape))).values
     exact, _ = dropout(decoded(to_host(x)), to_host(keep), rate=RATE)
     expected = operands.image(placed(device, exact.astype(np.float32))).values
     y, _ = Dropout(device).forward(x, keep, rate=RATE)
-    assert y.dtype == np.uint16
+    assert y.dtype == dtype
     np.testing.assert_array_equal(decoded(to_host(y)), decoded(to_host(expected)))
 
 

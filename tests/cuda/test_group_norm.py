@@ -135,18 +135,23 @@ def test_takes_half_of_a_concatenation(device):
         np.testing.assert_array_equal(to_host(result), exact)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype", "piece"), [("bf16", np.uint16, 8), ("tf32", np.uint32, 4)]
+)
 @pytest.mark.parametrize("channels", [8, 40, 12, 13])
-def test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, channels):
+def test_what_goes_into_a_product_is_written_as_its_operand(
+    device, channels, precision, dtype, piece
+):
     """The same that packing makes of it, and packed only if channels are to be padded."""
     x = placed(device, normals(0, 2, 5, 7, channels))
     weight, bias = (placed(device, normals(seed, channels)) for seed in (1, 2))
     inputs = {"groups": 1, "norm_eps": 1e-2}
     plain, _ = GroupNorm(device, silu=True).forward(x, weight, bias, **inputs)
-    operands, norm = Operands(device, "bf16"), GroupNorm(device, silu=True, precision="bf16")
+    operands, norm = Operands(device, precision), GroupNorm(device, silu=True, precision=precision)
     y, saved = norm.forward(x, weight, bias, **inputs)
-    assert y.dtype == (np.float32 if channels % 8 else np.uint16)
+    assert y.dtype == (np.float32 if channels % piece else dtype)
     operand, expected = operands.image(y), operands.image(plain)
-    assert (operand.values is y) == (channels % 8 == 0)
+    assert (operand.values is y) == (channels % piece == 0)
     assert operand.channels == channels
     np.testing.assert_array_equal(to_host(operand.values), to_host(expected.values))
     dy = placed(device, normals(9, *x.shape))
@@ -175,8 +180,8 @@ def test_launches_two_kernels_forward_and_three_backward(sim):
 
 @pytest.mark.cuda_compile
 def test_keeps_its_budget_of_registers(compile_cubin):
-    for bf16 in (False, True):
-        defines = group_norm_defines(4, silu=True, bf16=bf16)
+    for result in (np.float32, np.uint16, np.uint32):
+        defines = group_norm_defines(4, silu=True, result=result)
         _, usages = compile_cubin(source("group_norm.cu", defines), "sm_90")
         assert usages.keys() == BUDGET.keys()
         for name, usage in usages.items():

@@ -51,7 +51,10 @@ def norm_is_right(device):
 
 
 def norm_for_a_product_is_right(device):
-    test_group_norm.test_what_goes_into_a_product_of_bf16_is_written_as_its_operand(device, 24)
+    for format_ in (("bf16", np.uint16, 8), ("tf32", np.uint32, 4)):
+        test_group_norm.test_what_goes_into_a_product_is_written_as_its_operand(
+            device, 24, *format_
+        )
     return True
 
 
@@ -74,7 +77,8 @@ def joined_operand_is_right(device):
 
 def dropout_is_right(device):
     test_dropout.test_is_the_reference(device, (1, 3, 3, 3))
-    test_dropout.test_bf16_is_scaled_and_rounded_to_nearest(device, (1, 3, 3, 8))
+    for format_ in (("bf16", np.uint16), ("tf32", np.uint32)):
+        test_dropout.test_operands_are_scaled_and_rounded_to_nearest(device, (1, 3, 3, 8), *format_)
     return True
 
 

@@ -1,5 +1,5 @@
 // Convolution, its transpose and its weight gradient as products of matrices that are gathered while
-// they are multiplied, on tensor cores. OPERAND is bf16, or float rounded to tf32; products are added
+// they are multiplied, on tensor cores. OPERAND is bf16 or tf32; products are added
 // up in float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
 //     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
@@ -236,12 +236,12 @@ __device__ __forceinline__ void load_columns(Factors& f, const unsigned char* a,
     for (int i = 0; i < WARP_M / 16; i++)
 #pragma unroll
       for (int q = 0; q < 4; q++)
-        f.a[i][q] = __float_as_uint(at_a[q / 2 * 4 * (PITCH_A / 4) + 16 * i + q % 2 * 8]);
+        f.a[i][q] = at_a[q / 2 * 4 * (PITCH_A / 4) + 16 * i + q % 2 * 8];
 #pragma unroll
     for (int j = 0; j < WARP_N / 16; j++)
 #pragma unroll
       for (int q = 0; q < 4; q++)
-        f.b[j][q] = __float_as_uint(at_b[q % 2 * 4 * (PITCH_B / 4) + 16 * j + q / 2 * 8]);
+        f.b[j][q] = at_b[q % 2 * 4 * (PITCH_B / 4) + 16 * j + q / 2 * 8];
   }
 }
 

@@ -1,5 +1,5 @@
-// Inverted dropout with the mask given: twin of ops/dropout.py. VALUE is float, or bf16 as the norm
-// before it writes it. A thread takes four values.
+// Inverted dropout with the mask given: twin of ops/dropout.py. VALUE is float, or bf16 or tf32 as
+// the norm before it writes them. A thread takes four values.
 //
 //   y = x keep / (1 - rate)
 #include "prims.cuh"
@@ -12,6 +12,7 @@ template <class T> struct __align__(4 * sizeof(T)) Four {
 
 __device__ __forceinline__ float scaled(float x, float scale) { return x * scale; }
 __device__ __forceinline__ bf16 scaled(bf16 x, float scale) { return to_bf16(to_float(x) * scale); }
+__device__ __forceinline__ tf32 scaled(tf32 x, float scale) { return to_tf32(to_float(x) * scale); }
 
 // scale = 1 / (1 - rate)
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -1,4 +1,4 @@
-"""Dropout on a GPU: twin of ``ops.dropout``, also of bf16, which a norm writes for a product."""
+"""Dropout on a GPU: twin of ``ops.dropout``, and of operands, which a norm writes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import final
 import numpy as np
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.operands import C_NAMES
 from tinyddpm.kernels.cuda.runtime import Runtime, blocks, contiguous
 from tinyddpm.kernels.cuda.source import Defines
 from tinyddpm.ops.dropout import DropoutSaved
 
 _THREADS = 256
-DROPOUT_DEFINES: dict[str, Defines] = {
-    "float32": {"VALUE": "float"},
-    "uint16": {"VALUE": "bf16"},
-}
+DROPOUT_DEFINES: dict[str, Defines] = {dtype: {"VALUE": name} for dtype, name in C_NAMES.items()}
 
 
 @final

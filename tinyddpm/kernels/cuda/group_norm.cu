@@ -22,8 +22,8 @@
 // The pivot of a group is one of its own values. So offset^2 <= (P C/G) var, little is lost where
 // the mean is far from zero, and the mean remains the pair (pivot, offset) to the end.
 //
-// VECTOR (1 or 4) channels make one load or store. RESULT, the type of y, is float, or bf16 for a
-// product that takes y as it is.
+// VECTOR (1 or 4) channels make one load or store. RESULT, the type of y, is float, or bf16 or
+// tf32 for a product that takes y as it is.
 #include "prims.cuh"
 #include "sigmoid.cuh"
 
@@ -52,12 +52,20 @@ __device__ __forceinline__ void store(float* to, const Values& v) {
 #endif
 }
 
+template <class T> struct __align__(VECTOR * sizeof(T)) Rounded {
+  T at[VECTOR];
+};
+
 __device__ __forceinline__ void store(bf16* to, const Values& v) {
-  struct __align__(2 * VECTOR) Rounded {
-    bf16 at[VECTOR];
-  } rounded;
+  Rounded<bf16> rounded;
   for (int i = 0; i < VECTOR; i++) rounded.at[i] = to_bf16(v.at[i]);
-  *(Rounded*)to = rounded;
+  *(Rounded<bf16>*)to = rounded;
+}
+
+__device__ __forceinline__ void store(tf32* to, const Values& v) {
+  Rounded<tf32> rounded;
+  for (int i = 0; i < VECTOR; i++) rounded.at[i] = to_tf32(v.at[i]);
+  *(Rounded<tf32>*)to = rounded;
 }
 
 __device__ __forceinline__ float act(float h) { return SILU ? h * sigmoid(h) : h; }

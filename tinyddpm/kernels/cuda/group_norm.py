@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.joined import Joined, Parts
-from tinyddpm.kernels.cuda.operands import written_as
+from tinyddpm.kernels.cuda.operands import C_NAMES, written_as
 from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
 from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
 from tinyddpm.kernels.cuda.source import Defines
@@ -23,9 +24,9 @@ _THREADS = 256
 _SLAB = 8192
 
 
-def group_norm_defines(vector: int, *, silu: bool, bf16: bool) -> Defines:
+def group_norm_defines(vector: int, *, silu: bool, result: npt.DTypeLike) -> Defines:
     """The constants of ``group_norm.cu``."""
-    return {"VECTOR": vector, "SILU": int(silu), "RESULT": "bf16" if bf16 else "float"}
+    return {"VECTOR": vector, "SILU": int(silu), "RESULT": C_NAMES[np.dtype(result).name]}
 
 
 class GroupNormSaved(NamedTuple):
@@ -144,8 +145,8 @@ class GroupNorm:
         last: tuple[float, ...] = (),
     ) -> None:
         """A kernel with a block for each slab of each image."""
-        bf16 = written_as(self._precision, cut.channels) == np.uint16
-        defines = group_norm_defines(cut.vector, silu=self._silu, bf16=bf16)
+        result = written_as(self._precision, cut.channels)
+        defines = group_norm_defines(cut.vector, silu=self._silu, result=result)
         function = self._runtime.function("group_norm.cu", name, defines)
         args: list[Argument] = [*arrays, *cut[1:], *last]
         self._runtime.launch(

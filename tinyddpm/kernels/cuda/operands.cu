@@ -7,9 +7,7 @@
 constexpr int PIECE = 16 / sizeof(OPERAND);
 constexpr int THREADS = 256;
 
-__device__ __forceinline__ bf16 round_bf16(float x) { return to_bf16(x); }
-__device__ __forceinline__ float round_tf32(float x) { return __uint_as_float(to_tf32(x)); }
-__device__ __forceinline__ float round_fp32(float x) { return x; }
+__device__ __forceinline__ float to_fp32(float x) { return x; }
 
 struct __align__(16) Piece {
   OPERAND at[PIECE];

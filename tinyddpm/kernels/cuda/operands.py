@@ -3,8 +3,8 @@
 An operand is of the product's precision and its channels are padded with zeros to pieces of 16
 bytes. In fp32 nothing is rounded or padded, and an image is an operand as it is, unless it is in
 two parts. The others cost a pass over the image, 6 (bf16) or 8 (tf32) bytes a value, but where the
-kernel before has written bf16 itself; what a forward keeps for its backward is the operand, in bf16
-half the bytes of the image.
+kernel before has written operands itself; what a forward keeps for its backward is the operand, in
+bf16 half the bytes of the image.
 """
 
 from __future__ import annotations
@@ -39,21 +39,25 @@ _THREADS = 256  # of a block
 class Format(NamedTuple):
     """How a precision keeps the values of an operand."""
 
-    dtype: npt.DTypeLike  # bfloat16 is kept as its bits
+    dtype: npt.DTypeLike  # what is rounded is kept as its bits
     piece: int  # channels are a multiple of it
     defines: Defines  # the constants of ``operands.cu``
 
 
 FORMATS: dict[Precision, Format] = {
-    "fp32": Format(np.float32, 1, {"OPERAND": "float", "ROUND": "round_fp32"}),
-    "tf32": Format(np.float32, 4, {"OPERAND": "float", "ROUND": "round_tf32"}),
-    "bf16": Format(np.uint16, 8, {"OPERAND": "bf16", "ROUND": "round_bf16"}),
+    "fp32": Format(np.float32, 1, {"OPERAND": "float", "ROUND": "to_fp32"}),
+    "tf32": Format(np.uint32, 4, {"OPERAND": "tf32", "ROUND": "to_tf32"}),
+    "bf16": Format(np.uint16, 8, {"OPERAND": "bf16", "ROUND": "to_bf16"}),
 }
 
 
+# What the kernels call the types of operands.
+C_NAMES = {np.dtype(dtype).name: defines["OPERAND"] for dtype, _, defines in FORMATS.values()}
+
+
 def written_as(precision: Precision, channels: int) -> npt.DTypeLike:
-    """The type in which a kernel may write an image that will be multiplied in ``precision``: bf16,
-    as its bits, where that is the precision and no channels are padded; else float32.
+    """The type in which a kernel may write an image that will be multiplied in ``precision``: that
+    of its operands where no channels are padded, else float32.
     """
     dtype, piece, _ = FORMATS[precision]
     return np.float32 if channels % piece else dtype

@@ -14,8 +14,10 @@
 #define FULL_WARP 0xffffffffu
 
 typedef unsigned short bf16; // the bits
+typedef unsigned tf32;       // the bits, those of a float with 10 bits of fraction
 
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((unsigned)x << 16); }
+__device__ __forceinline__ float to_float(tf32 x) { return __uint_as_float(x); }
 
 #ifdef __CUDACC__
 
@@ -33,8 +35,8 @@ __device__ __forceinline__ bf16 to_bf16(float x) {
 }
 
 // Rounds to nearest, ties away from zero, to 10 bits of fraction; mma_tf32 would truncate.
-__device__ __forceinline__ unsigned to_tf32(float x) {
-  unsigned bits;
+__device__ __forceinline__ tf32 to_tf32(float x) {
+  tf32 bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return bits;
 }
@@ -95,7 +97,7 @@ inline bf16 to_bf16(float x) {
   return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-inline unsigned to_tf32(float x) {
+inline tf32 to_tf32(float x) {
   unsigned bits = __float_as_uint(x);
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
   return (bits + 0x1000u) & ~0x1fffu;

@@ -33,7 +33,8 @@ _C_TYPES: dict[str, npt.DTypeLike] = {
     "long long": np.int64,
     "unsigned long long": np.uint64,
     "unsigned char": np.uint8,
-    "bf16": np.uint16,  # the bits; NumPy has no such type
+    "bf16": np.uint16,  # the bits; NumPy has no such types
+    "tf32": np.uint32,
 }
 
 
