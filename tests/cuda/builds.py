@@ -41,7 +41,8 @@ BUILDS["dropout.cu"] = list(DROPOUT_DEFINES.values())
 BUILDS["group_norm.cu"] = [
     group_norm_defines(vector, silu=silu, result=result)
     for vector in (1, 4)
-    for silu, result in ((0, "f4"), (1, "f4"), (1, "u2"), (1, "u4"))
+    for silu in (False, True)
+    for result in ("f4", "u2", "u4")
 ]
 BUILDS["silu.cu"] = [{}]
 BUILDS["attention.cu"] = [

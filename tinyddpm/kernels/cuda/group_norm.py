@@ -1,7 +1,7 @@
 """Group normalisation, alone or followed by SiLU, on a GPU: twins of ``ops.group_norm`` and
 ``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu``.
 
-A norm with SiLU is followed by a convolution. Where it can, it writes what that multiplies (see
+A convolution or a dense layer follows. Where it can, a norm writes what that multiplies (see
 ``operands.written_as``), which saves the pass of packing.
 """
 

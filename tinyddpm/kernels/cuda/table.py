@@ -22,8 +22,9 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = 
     """
     linears = Linears(runtime, precision, sum_up)
     convolutions = Convolutions(runtime, precision, sum_up)
-    norm = GroupNorm(runtime, silu=False, sum_up=sum_up)
-    norm_silu = GroupNorm(runtime, silu=True, precision=precision, sum_up=sum_up)
+    norm, norm_silu = (
+        GroupNorm(runtime, silu=silu, precision=precision, sum_up=sum_up) for silu in (False, True)
+    )
     dropout, silu, attention = Dropout(runtime), Silu(runtime), Attention(runtime, precision)
     return Kernels(
         name=f"cuda, {precision}",
