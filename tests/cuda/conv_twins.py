@@ -41,7 +41,8 @@ class Twin:
         expected = [exact, *self.reference[1](dy.astype(float), saved)]
         y, saved = self.ours[0](*(placed(self.runtime, x) for x in inputs), **options)
         results = [y, *self.ours[1](placed(self.runtime, dy), saved)]
-        return list(zip(map(self.runtime.download, results), expected, strict=True))
+        copies = [self.runtime.download(result)() for result in results]
+        return list(zip(copies, expected, strict=True))
 
 
 def convolution(runtime, precision):

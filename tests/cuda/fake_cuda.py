@@ -171,6 +171,7 @@ def cuda():
         MemoryPointer=lambda memory, _offset: memory,
         MemoryPool=MemoryPool,
         using_allocator=using_allocator,
+        alloc_pinned_memory=bytearray,
         Device=lambda: device,
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
         compiler=types.SimpleNamespace(CompileException=CompileException),

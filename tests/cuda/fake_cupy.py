@@ -81,9 +81,10 @@ class ndarray:
     def fill(self, value):
         do(lambda: self.memory.fill(value))
 
-    def get(self, stream=None):  # noqa: ARG002
-        refuse_in_capture("a copy to the host")
-        return self.memory.copy()
+    def get(self, stream, out, blocking):
+        assert stream is not None
+        assert not blocking
+        out[...] = _asnumpy(self)
 
     def set(self, host):
         refuse_in_capture("a copy from the host")
@@ -175,7 +176,7 @@ def make_module(simulator):
     cupy.__version__ = "14.2.0"
     cupy.ndarray = ndarray
     cupy.__getattr__ = _numpy_function
-    cupy.asarray, cupy.asnumpy = _asarray, lambda array: array.get()
+    cupy.asarray, cupy.asnumpy = _asarray, _asnumpy
     cupy.array = _asarray
     cupy.empty = lambda shape, dtype=float: _empty(simulator, shape, dtype)
     for name in ("zeros", "ones", "arange", "full"):
@@ -211,6 +212,11 @@ def _numpy_function(name):
     if name == "result_type":
         return lambda *args: function(*(getattr(a, "dtype", a) for a in args))
     return lambda *args, **options: _apply(function, *args, **options)
+
+
+def _asnumpy(array):
+    refuse_in_capture("a copy to the host")
+    return array.memory.copy()
 
 
 def _asarray(value, dtype=None):

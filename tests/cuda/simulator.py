@@ -140,7 +140,8 @@ class SimRuntime:
         into[...] = host
 
     def download(self, array):
-        return array.copy()
+        copy = array.copy()
+        return lambda: copy
 
     def record(self, work):
         work()

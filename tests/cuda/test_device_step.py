@@ -201,9 +201,9 @@ def test_reports_come_late_but_all_and_in_order(cupy):
     del cupy
     trainer = device_trainer(replace(CONFIG, network=TINY, batch=1))
     trainer._runtime.record = recorded_without_network(trainer)
-    told = [step for number in range(1, ROWS + 6) for step, _ in trainer.advance(number)]
-    assert told == list(range(1, ROWS + 1))
-    assert [step for step, _ in trainer.flush()] == list(range(ROWS + 1, ROWS + 6))
+    told = [[step for step, _ in trainer.advance(number)] for number in range(1, 3 * ROWS + 6)]
+    assert told == [[]] * ROWS + [[step] for step in range(1, 2 * ROWS + 6)]
+    assert [step for step, _ in trainer.flush()] == list(range(2 * ROWS + 6, 3 * ROWS + 6))
     assert list(trainer.flush()) == []
 
 

@@ -32,11 +32,11 @@ def test_a_constant_is_not_where_launches_before_it_work(runtime):
         result[...] = constant + 1
 
     replay = runtime.record(work)
-    np.testing.assert_array_equal(runtime.download(result), host + 1)
+    np.testing.assert_array_equal(runtime.download(result)(), host + 1)
     for _ in range(2):
         result.fill(0)
         replay()
-        np.testing.assert_array_equal(runtime.download(result), host + 1)
+        np.testing.assert_array_equal(runtime.download(result)(), host + 1)
 
 
 def test_the_host_is_not_far_ahead_of_its_launches(cupy, monkeypatch):

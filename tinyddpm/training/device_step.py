@@ -2,13 +2,15 @@
 
 Drawing the batch, forward, backward, clipping, Adam and EMA follow one another on the device, and
 whatever differs between two steps (the number of the step above all) lies in its memory. The host
-only launches; every now and then it reads what the last steps found. The numbers are those of
+only launches. Every now and then it has copied what the last steps found, and then reports on one
+of them with each that it launches, so that the device need not wait. The numbers are those of
 ``training.step``, up to rounding, and so a run may go from one device to another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import final
 
 import numpy as np
@@ -77,10 +79,11 @@ class DeviceTrainer:
         recipe = Recipe(*rate, config.grad_clip, config.ema_decay)
         self._updates = Updates(runtime, buffers, self._losses.rows, recipe)
         self._replay: Callable[[], None] | None = None
-        self._next, self._reported = 0, 0  # the step that the device is at, and the last one told
+        self._next, self._copied = 0, 0  # the step that the device is at, and the last one copied
+        self._told: Iterator[tuple[int, StepReport]] = iter(())  # of what was copied
 
     def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
-        """Launch step ``step``, and yield the reports that are due: none, or those of many steps.
+        """Launch step ``step``, and yield the report that is due, if any, on one long before.
 
         Raises:
             NonFiniteError: a loss or gradient was not finite; from that step on nothing was
@@ -94,12 +97,14 @@ class DeviceTrainer:
         else:
             self._replay()
         self._next = step + 1
-        if step - self._reported == ROWS:
-            yield from self.flush()
+        yield from islice(self._told, 1)
+        if step - self._copied == ROWS:
+            yield from self._told
+            self._told = self._copy()
 
     def _begin_at(self, step: int) -> None:
         self._updates.begin_at(step)
-        self._reported = step - 1
+        self._copied, self._told = step - 1, iter(())
         if self._learnt:
             self._learnt.restore(self.times.state())
 
@@ -109,14 +114,24 @@ class DeviceTrainer:
         Raises:
             NonFiniteError: as in ``advance``.
         """
-        if self._reported == self._next - 1:
-            return
+        yield from self._told
+        if self._copied < self._next - 1:
+            self._told = self._copy()
+            yield from self._told
+
+    def _copy(self) -> Iterator[tuple[int, StepReport]]:
+        """Have copied what the steps since the last copy found; their reports wait for that."""
         download = self._runtime.download
         losses, norms = download(self._losses.rows), download(self._updates.norms)
-        first, self._reported = self._reported + 1, self._next - 1
-        for step in range(first, self._next):
-            row = step % ROWS
-            yield step, self._report(step, losses[row].astype(np.float64), float(norms[row]))
+        steps, self._copied = range(self._copied + 1, self._next), self._next - 1
+
+        def reports() -> Iterator[tuple[int, StepReport]]:
+            found, lengths = losses(), norms()
+            for step in steps:
+                row = step % ROWS
+                yield step, self._report(step, found[row].astype(np.float64), float(lengths[row]))
+
+        return reports()
 
     def _step(self) -> None:
         """All of one step. It reads nothing of the host that changes."""

@@ -19,7 +19,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -149,11 +148,27 @@ class CupyRuntime:
         into.set(np.ascontiguousarray(host, into.dtype))  # type: ignore[attr-defined]
         self._stream.synchronize()  # the host array may change or go now
 
-    def download(self, array: Array) -> Array:
-        """Wait for all launches, and return a copy of ``array`` on the host."""
-        host: Array = array.get(stream=self._stream)  # type: ignore[attr-defined]
-        self._stream.synchronize()
-        return host
+    def download(self, array: Array) -> Callable[[], Array]:
+        """Have ``array`` copied to the host, after everything launched before.
+
+        What is returned waits for that, and gives the copy.
+        """
+        pinned = self._cupy.cuda.alloc_pinned_memory(
+            array.nbytes
+        )  # into other memory it would wait
+        host: Array = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
+        array.get(stream=self._stream, out=host, blocking=False)  # type: ignore[attr-defined]
+        copied = self._stream.record(self._event())
+
+        def wait() -> Array:
+            copied.synchronize()
+            return host
+
+        return wait
+
+    def _event(self) -> Any:
+        """A mark in the stream, for which the host can wait without burning a core."""
+        return self._cupy.cuda.Event(block=True, disable_timing=True)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Do ``work`` once, and return the launch of the CUDA graph that does the same again.
@@ -175,8 +190,7 @@ class CupyRuntime:
         except BaseException:
             self._retired.append(pool)
             raise
-        ended = partial(self._cupy.cuda.Event, block=True, disable_timing=True)
-        replay = _Replay(graph, (pool, constants), self._stream, ended)
+        replay = _Replay(graph, (pool, constants), self._stream, self._event)
         weakref.finalize(replay, self._retired.append, pool).atexit = False
         return replay
 

@@ -77,8 +77,11 @@ class Runtime(Protocol):
     def upload(self, host: Array, into: Array) -> None:
         """Copy a host array into one of this device, in the order of the launches."""
 
-    def download(self, array: Array) -> Array:
-        """Wait for all launches, and return a copy of ``array`` on the host."""
+    def download(self, array: Array) -> Callable[[], Array]:
+        """Have ``array`` copied to the host, as it is after all launches until now.
+
+        What is returned waits for that, and gives the copy.
+        """
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Do ``work`` once, and return what does the same again, with the numbers it saw then.
