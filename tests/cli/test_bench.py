@@ -199,7 +199,7 @@ def on_a_card():
     """A report as a GPU's is."""
     machine = {"card": "H100", "compute_capability": "9.0", "multiprocessors": 132}
     machine |= {"card_memory": 80 * 2**30, "driver": "12.8", "nvrtc": "12.9", "cupy": "14.2.0"}
-    rows = [KernelRow("conv", 9, 0.003, 0.75), KernelRow("silu", 4, 0.001, 0.25)]
+    rows = [KernelRow("conv", 9, 0.003, 0.6), KernelRow("silu", 4, 0.001, 0.2)]
     memory = {"tinyddpm": DeviceMemory(3 * 2**20, None), "PyTorch": DeviceMemory(2**23, 2**22)}
     return report.Report(
         machine=machine,
@@ -209,7 +209,7 @@ def on_a_card():
         peak=None,
         train=report.Speed(spread(0.002), [0.002], 64000.0, 1.92e14, None),
         sample=report.Speed(spread(0.0005), [0.0005], 256000.0, 2.56e14, None),
-        ops=KernelTable(rows, 13, 0.004),
+        ops=KernelTable(rows, 13, 0.001, 0.005),
         memory=memory,
         growth=None,
         against=report.Against("2.13.0, cuDNN 9", 1, "fused", beside(0.002), beside(0.0005)),
@@ -229,8 +229,9 @@ def test_the_report_of_a_gpu():
     starts = {line.index("alone ms") + 8 for line in lines if "alone ms" in line}
     starts |= {line.index("0  ") + 1 for line in lines if ", channels last" in line}
     assert len(starts) == 1  # the columns stand below their headings
-    assert ["conv", "9", "3.000", "75.0%"] in words
-    assert ["together", "13", "4.000", "100.0%"] in words
+    assert ["conv", "9", "3.000", "60.0%"] in words
+    assert ["everything", "else", "1.000", "20.0%"] in words
+    assert ["total", "13", "5.000", "100.0%"] in words
     assert any(line.startswith("a recorded step takes 2.000 ms") for line in lines)
     assert ["tinyddpm", "3"] in words
     assert ["PyTorch", "8", "4"] in words

@@ -59,6 +59,7 @@ def equip(cupy):
             "totalGlobalMem": TOTAL,
         }
     )
+    cuda.get_current_stream = lambda: types.SimpleNamespace(launch_host_func=lambda f, x: f(x))
     cuda.runtime.driverGetVersion = lambda: 12080
     cuda.nvrtc = types.SimpleNamespace(getVersion=lambda: (12, 9))
     return card

@@ -1,5 +1,6 @@
 """``tinyddpm bench --device cuda`` on the simulated card, and on a real one."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -73,7 +74,8 @@ def test_json_has_all_that_a_gpu_is_measured_by():
         assert speed["share_of_peak"] is None
     rows = {row["kernel"]: row for row in found["ops"]["rows"]}
     assert rows["adam_ema"]["launches"] == 1
-    assert sum(row["seconds"] for row in rows.values()) == pytest.approx(found["ops"]["total"])
+    shares = sum(row["seconds"] for row in rows.values()) + found["ops"]["everything_else"]
+    assert shares == pytest.approx(found["ops"]["total"])
     buffers = 5 * 4 * found["parameters"]  # values, gradients, two moments and their average
     assert found["memory"]["tinyddpm"]["taken"] > buffers
     assert found["memory"]["tinyddpm"]["tensors"] is None
@@ -140,10 +142,41 @@ def test_launches_are_added_up_by_kernel(monkeypatch):
     launches = [(name, At(begun), At(ended)) for name, begun, ended in moments]
     table = kernel_table.kernel_table(launches, steps=2)
     assert table.rows == [
-        KernelRow("conv", 1, pytest.approx(2.5e-3), pytest.approx(5 / 8)),
-        KernelRow("silu", 1, pytest.approx(1.5e-3), pytest.approx(3 / 8)),
+        KernelRow("conv", 1, pytest.approx(2.5e-3), pytest.approx(0.5)),
+        KernelRow("silu", 1, pytest.approx(1.5e-3), pytest.approx(0.3)),
     ]
-    assert (table.launches, table.total) == (2, pytest.approx(4e-3))
+    assert table[1:] == (2, pytest.approx(1e-3), pytest.approx(5e-3))
+
+
+def test_while_the_device_is_held_up_it_takes_no_time(monkeypatch):
+    monkeypatch.setattr(device, "milliseconds", lambda a, b: b.moment - a.moment)
+    monkeypatch.setattr(kernel_table, "TOGETHER", 2)
+    moments = [(0, 3), (5, 6), (100, 102), (102, 103)]
+    launches = [("conv", At(begun), At(ended)) for begun, ended in moments]
+    table = kernel_table.kernel_table(launches, steps=1)
+    assert (table.everything_else, table.total) == (pytest.approx(2e-3), pytest.approx(9e-3))
+
+
+@pytest.mark.cuda_sim
+def test_the_device_is_held_up_before_every_so_many_launches(card, monkeypatch):
+    del card
+    said = []
+    monkeypatch.setattr(kernel_table, "TOGETHER", 10)
+    monkeypatch.setattr(device, "hold_up", lambda _: said.append("held up"))
+    runtime, launch = type(cuda_runtime()), type(cuda_runtime()).launch
+
+    def launched(*args, **options):
+        said.append("launched")
+        launch(*args, **options)
+
+    monkeypatch.setattr(runtime, "launch", launched)
+    measure_kernels(CONFIG, "bf16", steps=1)
+    assert said[0] == "held up"
+    runs = [len([*run]) for what, run in itertools.groupby(said) if what == "launched"]
+    assert max(runs) == 10
+    assert (
+        len([run for run in runs if run < 10]) <= 2
+    )  # before those that are counted, and the last
 
 
 @pytest.mark.cuda_sim

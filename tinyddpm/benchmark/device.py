@@ -5,6 +5,7 @@ Events are marks in the stream that ``cuda_runtime`` makes the current one: all 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tinyddpm.benchmark.clock import Event, Step, seconds_by_events
@@ -45,6 +46,14 @@ def new_event() -> Event:
     cuda_runtime()
     event: Event = cupy.cuda.Event()
     return event
+
+
+def hold_up(seconds: float) -> None:
+    """Have the device wait that long when it comes here; meanwhile launches queue up behind."""
+    import cupy  # noqa: PLC0415
+
+    cuda_runtime()
+    cupy.cuda.get_current_stream().launch_host_func(time.sleep, seconds)
 
 
 def milliseconds(begun: Event, ended: Event) -> float:
