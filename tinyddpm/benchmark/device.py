@@ -61,11 +61,3 @@ def milliseconds(begun: Event, ended: Event) -> float:
     import cupy  # noqa: PLC0415
 
     return float(cupy.cuda.get_elapsed_time(begun, ended))
-
-
-def free_memory() -> int:
-    """Return the bytes of the card that nobody has taken, whoever it be."""
-    import cupy  # noqa: PLC0415
-
-    free, _total = cupy.cuda.Device().mem_info
-    return int(free)

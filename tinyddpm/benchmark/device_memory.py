@@ -14,12 +14,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tinyddpm.benchmark import device
 from tinyddpm.benchmark.against import WARM_UP, load_torch
 from tinyddpm.benchmark.device_ours import DeviceOurs, many_images
 from tinyddpm.benchmark.memory import STEPS, in_a_process
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.kernel_choice import cuda_runtime
 
 
 class DeviceMemory(NamedTuple):
@@ -61,7 +61,8 @@ def measure(task: Task) -> DeviceMemory:
 def carry_out(task: Task) -> DeviceMemory:
     """Carry out ``task`` here."""
     config = RunConfig.from_json(task.config)
-    before, tensors = device.free_memory(), None
+    free_memory, tensors = cuda_runtime().free_memory, None
+    before = free_memory()
     if task.layout:
         torch_steps = load_torch()
         torch_steps.set_up_gpu(task.precision)
@@ -77,7 +78,7 @@ def carry_out(task: Task) -> DeviceMemory:
         ours = DeviceOurs(config, task.precision)
         for _ in range(STEPS):
             ours.train()
-    return DeviceMemory(before - device.free_memory(), tensors)
+    return DeviceMemory(before - free_memory(), tensors)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ def _as_text(found: Estimate, free: int) -> Iterator[str]:
     yield f"parameters  {found.parameters:,}"
     yield f"steps       {found.steps:,} of {found.batch:,} images"
     yield f"memory      {_memory(found)}"
+    if found.card_memory is not None and found.card_free is not None:
+        taken, free_before = size(found.card_memory), size(found.card_free)
+        yield f"GPU memory  {taken}, of {free_before} that were free"
     yield (
         f"disk        {size(found.disk)}: {found.checkpoints} checkpoints of "
         f"{size(found.checkpoint)} and {size(found.metrics)} of metrics; {size(free)} are free"

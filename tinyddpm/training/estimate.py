@@ -1,7 +1,8 @@
 """What a run will take, before it is begun: found by doing its first few steps for real.
 
 Memory is the most that the process and its workers have had after these steps and the beginning of
-a preview, for all that follow do the same. A checkpoint is four flat float32 arrays (see
+a preview, for all that follow do the same; of a GPU's, what they have taken by then, for they give
+nothing back. A checkpoint is four flat float32 arrays (see
 ``checkpoint``), 16 bytes a parameter. Time is the median of the steps after the first, times the
 steps to be done, and the previews between them.
 
@@ -24,6 +25,7 @@ from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import FLAT, Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_step import DeviceTrainer
+from tinyddpm.training.kernel_choice import cuda_runtime
 from tinyddpm.training.least_memory import PER_IMAGE, least_memory
 from tinyddpm.training.model import TrainedModel
 from tinyddpm.training.step import Trainer
@@ -44,6 +46,8 @@ class Estimate(NamedTuple):
         least_memory: of the host, what the steps take at least; 0 on a GPU, where it is not known.
         free_memory: of the host.
         peak_memory: of the host, of this process and its workers; None if no step was done.
+        card_memory: of the GPU; None on a CPU.
+        card_free: what was free of it before; None on a CPU.
         checkpoint: one of them, as a file.
         checkpoints: how many there will be at the end.
         metrics: the file of metrics at the end.
@@ -60,6 +64,8 @@ class Estimate(NamedTuple):
     least_memory: int
     free_memory: int
     peak_memory: int | None
+    card_memory: int | None
+    card_free: int | None
     checkpoint: int
     checkpoints: int
     metrics: int
@@ -98,6 +104,7 @@ def estimate(
     first, last = resume_from.step if resume_from else 0, config.train_steps
     previews = _multiples(first, last, execution.preview_every)
     free, on_cpu = free_memory() or total_memory(), execution.device == "cpu"
+    card_free = None if on_cpu else cuda_runtime().free_memory()
     with Workers(execution.threads if on_cpu else 1) as workers:
         longest = TIMED_SHARDS * workers.threads * config.shard
         timed = min(config.batch, longest) if on_cpu else config.batch
@@ -108,6 +115,7 @@ def estimate(
         numbers = range(1, TIMED_STEPS + 2) if least <= free else ()
         seconds = [_timed(trainer, first + number) for number in numbers]
         preview_seconds = _timed_preview(trainer, execution) if seconds and previews else 0.0
+    card_memory = None if card_free is None else card_free - cuda_runtime().free_memory()
     count, extra = trainer.network.parameters.count, trainer.times.state().values()
     return Estimate(
         parameters=count,
@@ -115,6 +123,8 @@ def estimate(
         least_memory=least,
         free_memory=free,
         peak_memory=peak_memory() + PER_IMAGE * (config.batch - timed) if seconds else None,
+        card_memory=card_memory,
+        card_free=card_free,
         checkpoint=len(FLAT) * 4 * count + sum(array.nbytes for array in extra),
         checkpoints=min(KEPT, 2 + _multiples(first, last - 1, execution.save_every)),
         metrics=METRICS_LINE * last,

@@ -58,6 +58,11 @@ class CupyRuntime:
         """Make the calling thread launch on the stream of this runtime, whatever it launches."""
         self._stream.use()
 
+    def free_memory(self) -> int:
+        """Return the bytes of the GPU that nobody has taken, whoever it be."""
+        free, _total = self._cupy.cuda.Device().mem_info
+        return int(free)
+
     def function(self, file: str, name: str, defines: Defines | None = None) -> Function:
         """Return kernel ``name`` of ``file``, compiled once for these ``defines``.
 
