@@ -10,8 +10,9 @@
                them PyTorch's, where it is installed
     compile    beside torch.compile as well, where PyTorch is installed
 
-Every part tells what it finds at once; one that fails or takes too long does not stop the others,
-and what the minutes do not suffice for is left out. Without a GPU that can be used nothing is run.
+Every part tells what it finds at once; one that fails does not stop the others. Each may take its
+share of the time that is left, and is cut off behind it; what it does not need is for those that
+follow. So all have their turn. Without a GPU that can be used nothing is run.
 """
 
 import itertools
@@ -32,21 +33,21 @@ TESTS = ("tests/cuda", "tests/kernels/test_twins.py")
 PARITY = "tests/cuda/test_gpu_presets.py"
 PYTEST = ("pytest", "-m", "cuda", "-q", "--durations=5", "--continue-on-collection-errors")
 BESIDE = ("--against", "torch") if find_spec("torch") else ()
-BENCH = {"bench": (BESIDE, 120)}
+BENCH = {"bench": (BESIDE, 2)}
 if BESIDE:
-    BENCH["compile"] = ((*BESIDE, "--compile", "--no-ops", "--no-memory"), 240)
+    BENCH["compile"] = ((*BESIDE, "--compile", "--no-ops", "--no-memory"), 3)
 
 
 def parts(batch):
-    """Every part: its name, the module that it runs with its arguments, and its seconds at most."""
-    yield "machine", ("tinyddpm", "doctor"), 60
-    yield "tests", (*PYTEST, *TESTS, f"--ignore={PARITY}"), 240
-    yield "parity", (*PYTEST, PARITY), 120
-    for name, (options, seconds) in BENCH.items():
+    """Every part: its name, the module that it runs with its arguments, and its share of time."""
+    yield "machine", ("tinyddpm", "doctor"), 1
+    yield "tests", (*PYTEST, *TESTS, f"--ignore={PARITY}"), 12
+    yield "parity", (*PYTEST, PARITY), 6
+    for name, (options, share) in BENCH.items():
         for preset, precision in itertools.product(PRESETS, PRECISIONS):
             what = ("--preset", preset, "--precision", precision, "--batch", str(batch))
             command = ("tinyddpm", "bench", "--device", "cuda", *what, *options, "--json")
-            yield name, command, seconds
+            yield name, command, share
 
 
 @click.command()
@@ -59,15 +60,14 @@ def main(minutes, batch, file, chosen):
     if obstacle := cuda_obstacle():
         raise click.ClickException(f"there is no GPU to test on: {obstacle}")
     deadline, reports, failed = time.monotonic() + 60 * minutes, [], False
-    for name, command, seconds in parts(batch):
+    wanted = [part for part in parts(batch) if not chosen or part[0] in chosen]
+    for i, (name, command, share) in enumerate(wanted):
         left = deadline - time.monotonic()
-        if chosen and name not in chosen:
-            continue
         click.echo(f"\n== {name}: {' '.join(command)}")
         if left < 5:
             click.echo("left out: no time is left")
             continue
-        status, told = run(command, min(seconds, left))
+        status, told = run(command, left * share / sum(part[2] for part in wanted[i:]))
         failed |= status != 0
         if name not in BENCH:
             click.echo(told)

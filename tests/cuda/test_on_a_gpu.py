@@ -46,6 +46,17 @@ def test_a_part_that_fails_does_not_stop_the_others(monkeypatch):
     assert "no_such_module" not in invoke(monkeypatch, parts, "bench", status=1)
 
 
+def test_what_a_part_does_not_need_is_for_those_that_follow(monkeypatch):
+    given = []
+    monkeypatch.setattr(on_a_gpu, "run", lambda _, seconds: given.append(seconds) or (0, ""))
+    parts = [(name, ("any",), share) for name, share in (("a", 1), ("b", 3), ("c", 2))]
+    invoke(monkeypatch, parts, "--minutes", "1")
+    assert given == pytest.approx([10, 36, 60], abs=0.5)
+    given.clear()
+    invoke(monkeypatch, parts, "--minutes", "1", "b", "c")
+    assert given == pytest.approx([36, 60], abs=0.5)
+
+
 def test_without_a_gpu_nothing_passes(monkeypatch):
     """All tests would be skipped, and that is no failure to pytest."""
     said = invoke(monkeypatch, [("machine", ("json",), 30)], status=1, obstacle="no driver")
