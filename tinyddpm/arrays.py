@@ -81,11 +81,29 @@ def _card_obstacle(cupy: ModuleType) -> str:
 def _compiler_obstacle(cupy: ModuleType) -> str:
     """Why nothing compiles: CuPy installed without ``[ctk]`` lacks headers that it always wants."""
     try:
-        cupy.RawModule(code='extern "C" __global__ void nothing() {}').compile()
-    except (cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"CuPy cannot compile a kernel: {cause}"
+        compiled(cupy, 'extern "C" __global__ void nothing() {}')
+    except DeviceError as error:
+        return f"CuPy cannot compile a kernel: {error.cause}"
     return ""
+
+
+def compiled(cupy: ModuleType, code: str, what: str = "a kernel") -> Any:
+    """Return the module that CuPy makes of ``code``, CUDA C.
+
+    Raises:
+        DeviceError: it does not compile; the message names ``what``.
+    """
+    try:
+        module = cupy.RawModule(code=code)
+        module.compile()
+    except (cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError) as error:
+        raise DeviceError(
+            f"CuPy does not compile {what}",
+            cause=(str(error).strip() or type(error).__name__).splitlines()[0],
+            remedy='CuPy that fits the driver, pip install "cupy-cuda12x[ctk]>=14,<15" or '
+            '"cupy-cuda13x[ctk]>=14,<15", or --device cpu',
+        ) from error
+    return module
 
 
 def to_device(x: Array, device: str) -> Array:

@@ -5,6 +5,7 @@ import sys
 import fake_cupy
 import nvrtc
 import pytest
+from host_arrays import HostArrays
 from simulator import COMPILER, SimRuntime
 
 from tinyddpm.arrays import cuda_obstacle
@@ -29,6 +30,14 @@ def gpu():
     if obstacle := cuda_obstacle():
         pytest.skip(obstacle)
     return cuda_runtime()
+
+
+@pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+def card(request):
+    """A simulated GPU, and a real one to which NumPy's arrays are taken for every launch."""
+    if request.param == "gpu":
+        return HostArrays(request.getfixturevalue("gpu"))
+    return _simulated(request, eager=False)
 
 
 @pytest.fixture(params=["eager", "late", pytest.param("gpu", marks=pytest.mark.cuda)])

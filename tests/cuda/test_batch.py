@@ -28,10 +28,10 @@ extern "C" __global__ void words(unsigned* y, float* z, unsigned step, unsigned 
 
 
 @pytest.mark.parametrize(("seed", "step", "site"), [(0, 0, 3), (SEED, 2**31 + 7, 0)])
-def test_philox_gives_the_integers_and_normals_of_the_host(sim, seed, step, site):
-    words = sim.function_of(source("philox.cuh", {}) + WORDS, "words")
-    y, z = sim.empty((8, 32), np.uint32), sim.empty((8, 32))
-    sim.launch(words, (1,), (64,), (y, z, step, site, seed, rng.STREAMS["noise"]))
+def test_philox_gives_the_integers_and_normals_of_the_host(card, seed, step, site):
+    words = card.function_of(source("philox.cuh", {}) + WORDS, "words")
+    y, z = card.empty((8, 32), np.uint32), card.empty((8, 32))
+    card.launch(words, (1,), (64,), (y, z, step, site, seed, rng.STREAMS["noise"]))
     where = {"step": step, "samples": np.arange(8)}
     np.testing.assert_array_equal(y, rng.words(seed, "noise", count=32, site=site, **where))
     if site:
@@ -40,10 +40,10 @@ def test_philox_gives_the_integers_and_normals_of_the_host(sim, seed, step, site
     np.testing.assert_allclose(z, expected, rtol=2**-23, atol=1e-12)
 
 
-def made(sim, images, batch, predict="eps", *, flips=False):
+def made(card, images, batch, predict="eps", *, flips=False):
     schedule = NoiseSchedule.cosine(T)
     rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
-    return Batches(sim, images, batch, Noise(*rates, predict, flips=flips, seed=SEED))
+    return Batches(card, images, batch, Noise(*rates, predict, flips=flips, seed=SEED))
 
 
 def state_at(step):
@@ -52,11 +52,11 @@ def state_at(step):
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "score"])
 @pytest.mark.parametrize("shape", [(5, 6, 3), (4, 4, 1)])
-def test_a_batch_is_that_of_the_host(sim, predict, shape):
+def test_a_batch_is_that_of_the_host(card, predict, shape):
     """An odd number of values an image, an epoch shorter than the batch, and mirrored images."""
     images = np.random.default_rng(0).integers(0, 256, (7, *shape), np.uint8)
     batch, step, places = 9, 4, np.arange(9)
-    batches = made(sim, images, batch, predict, flips=True)
+    batches = made(card, images, batch, predict, flips=True)
     orders = [rng.permutation(SEED, "order", epoch=epoch, n=7) for epoch in range(6)]
     for epoch in (3, 4, 5):
         assert not batches.holds(epoch)
@@ -78,10 +78,10 @@ def test_a_batch_is_that_of_the_host(sim, predict, shape):
     np.testing.assert_allclose(batches.target, target, atol=1e-6)
 
 
-def test_places_of_long_runs_do_not_overflow(sim):
+def test_places_of_long_runs_do_not_overflow(card):
     """Position 2³³ of the run: its image is that of the host's integers, which have no end."""
     images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)
-    batches, step = made(sim, images, 2**12), 2**21 + 1
+    batches, step = made(card, images, 2**12), 2**21 + 1
     first = (step - 1) * 2**12
     for epoch in range(first // 3, (first + 2**12) // 3 + 1):
         batches.take_order(epoch, rng.permutation(SEED, "order", epoch=epoch, n=3))
@@ -92,13 +92,13 @@ def test_places_of_long_runs_do_not_overflow(sim):
     np.testing.assert_array_equal(batches.x0, to_unit(images[indices]))
 
 
-def test_labels_are_those_of_the_host(sim):
+def test_labels_are_those_of_the_host(card):
     images = np.zeros((5, 2, 2, 1), np.uint8)
     labels = np.arange(5, dtype=np.uint8)
     schedule = NoiseSchedule.cosine(T)
     rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
     noise = Noise(*rates, "eps", flips=False, seed=SEED)
-    batches = Batches(sim, images, 300, noise, Labels(labels, null_label=9, dropped=0.3))
+    batches = Batches(card, images, 300, noise, Labels(labels, null_label=9, dropped=0.3))
     for epoch in range(300 // 5):
         batches.take_order(epoch, rng.permutation(SEED, "order", epoch=epoch, n=5))
     batches.draw(state_at(1))
@@ -109,8 +109,8 @@ def test_labels_are_those_of_the_host(sim):
     np.testing.assert_array_equal(batches.told, expected)
 
 
-def test_masks_are_those_of_the_host(sim):
-    masks = made(sim, np.zeros((1, 2, 2, 1), np.uint8), 3).masks(state_at(12))
+def test_masks_are_those_of_the_host(card):
+    masks = made(card, np.zeros((1, 2, 2, 1), np.uint8), 3).masks(state_at(12))
     like = np.empty((3, 5, 5, 3), np.float32)
     for site, rate in ((1, 0.1), (7, 0.5)):
         expected = DropoutMasks(SEED, 12, np.arange(3)).keep(like, rate, site)

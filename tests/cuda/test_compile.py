@@ -45,7 +45,7 @@ def test_inline_ptx_is_in_one_file():
 
 
 def test_only_comments_are_not_ascii():
-    """CuPy is given the text without them (``CupyRuntime``)."""
+    """The text is compiled without them (``source``)."""
     for path in FOLDER.glob("*.cu*"):
         assert re.sub("//.*", "", path.read_text(encoding="utf-8")).isascii(), path.name
 

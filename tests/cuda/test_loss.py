@@ -21,7 +21,7 @@ KINDS = [
 TIMES = np.array([1, 4, 2, 1, 3], np.int32)
 
 
-def drawn(sim, diffusion, seed):
+def drawn(card, diffusion, seed):
     """A batch on the device, every byte in it, and black and white in plenty."""
     random = np.random.default_rng(seed)
     levels = np.concatenate([np.arange(256), np.repeat([0, 255], 44)]).astype(np.uint8)
@@ -30,7 +30,7 @@ def drawn(sim, diffusion, seed):
     schedule = diffusion.schedule
     rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
     noise = Noise(*rates, diffusion.predict, flips=False, seed=0)
-    batches = Batches(sim, np.zeros(x0.shape, np.uint8), 5, noise)
+    batches = Batches(card, np.zeros(x0.shape, np.uint8), 5, noise)
     batches.times[...], batches.x0[...] = TIMES, x0
     batches.xt[...] = diffusion.q_sample(x0, TIMES, eps)
     target = diffusion.target(x0, eps, TIMES)
@@ -41,17 +41,17 @@ def drawn(sim, diffusion, seed):
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "far"])
 @pytest.mark.parametrize(("variance", "objective"), KINDS)
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "score"])
-def test_losses_and_their_gradient_are_those_of_the_host(sim, predict, variance, objective, size):
+def test_losses_and_their_gradient_are_those_of_the_host(card, predict, variance, objective, size):
     config = DiffusionConfig(
         T=5, schedule="cosine", predict=predict, variance=variance, objective=objective
     )
     diffusion = config.build()
-    batches, eps = drawn(sim, diffusion, seed=1)
+    batches, eps = drawn(card, diffusion, seed=1)
     outputs = 6 if variance == "learned" else 3
     random = np.random.default_rng(2)
     output = (size * random.standard_normal((5, 10, 10, outputs))).astype(np.float32)
     output[..., 3:] /= size
-    losses = Losses(sim, loss_table(config, 300), 5)
+    losses = Losses(card, loss_table(config, 300), 5)
     weights = np.array([0.5, 3, 1, 0.1, 2], np.float32) if size == 1 else None
     doutput = losses.gradient(output, batches, np.array([ROWS + 7, 0], np.uint32), weights)
 

@@ -13,9 +13,9 @@ COUNT, BATCH = 1003, 5
 RECIPE = Recipe(lr=1e-2, warmup=4, decay_from=6, grad_clip=1.0, ema_decay=0.9)
 
 
-def buffers(sim, seed=0):
+def buffers(card, seed=0):
     random = np.random.default_rng(seed)
-    made = Buffers(*(sim.empty((COUNT,)) for _ in range(5)))
+    made = Buffers(*(card.empty((COUNT,)) for _ in range(5)))
     for array in made:
         array[...] = random.standard_normal(COUNT)
     made.m[...] *= 0.01
@@ -29,11 +29,11 @@ def squares(grad):
 
 @pytest.mark.parametrize("length", [3.0, 0.01], ids=["clipped", "short enough"])
 @pytest.mark.parametrize("step", [1, 2, 7, 100_000])
-def test_an_update_is_that_of_optim(sim, step, length):
-    mine = buffers(sim)
+def test_an_update_is_that_of_optim(card, step, length):
+    mine = buffers(card)
     mine.grad[...] *= length / np.linalg.norm(mine.grad)
     value, grad, m, v, ema = (array.copy() for array in mine)
-    updates = Updates(sim, mine, sim.zeros((ROWS, BATCH)), RECIPE)
+    updates = Updates(card, mine, card.zeros((ROWS, BATCH)), RECIPE)
     updates.begin_at(step)
     updates.apply(squares(mine.grad))
 
@@ -49,9 +49,9 @@ def test_an_update_is_that_of_optim(sim, step, length):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_all_later_updates(sim, what):
-    mine = buffers(sim)
-    updates = Updates(sim, mine, sim.zeros((ROWS, BATCH)), RECIPE)
+def test_what_is_not_finite_stops_all_later_updates(card, what):
+    mine = buffers(card)
+    updates = Updates(card, mine, card.zeros((ROWS, BATCH)), RECIPE)
     updates.begin_at(6)
     before = [array.copy() for array in (mine.value, mine.m, mine.v, mine.ema)]
     if what == "loss":

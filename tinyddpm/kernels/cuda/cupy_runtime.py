@@ -24,7 +24,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import Array
+from tinyddpm.arrays import Array, compiled
 from tinyddpm.errors import DeviceError
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
@@ -73,29 +73,12 @@ class CupyRuntime:
         build = (file, tuple(sorted(defines.items())))
         if build not in self._functions:
             text = source(file, defines)
-            module = self._compiled(file, text)
+            module = compiled(self._cupy, text, f"the kernels of {file}")
             self._functions[build] = {
                 kernel: Function(kernel, parameters, module.get_function(kernel))
                 for kernel, parameters in signatures(text, defines).items()
             }
         return self._functions[build][name]
-
-    def _compiled(self, file: str, text: str) -> Any:
-        failures = (self._cupy.cuda.compiler.CompileException, RuntimeError, ImportError, OSError)
-        # CuPy writes the text to a file in the locale's encoding, which may not know all comments;
-        # and two "?" in a row may begin a trigraph.
-        code = text.encode("ascii", "ignore").decode()
-        try:
-            module = self._cupy.RawModule(code=code)
-            module.compile()
-        except failures as error:
-            raise DeviceError(
-                f"the CUDA kernels of {file} do not compile",
-                cause=(str(error).strip() or type(error).__name__).splitlines()[0],
-                remedy='CuPy that fits the driver, pip install "cupy-cuda12x[ctk]>=14,<15" or '
-                '"cupy-cuda13x[ctk]>=14,<15", or --device cpu',
-            ) from error
-        return module
 
     def launch(
         self,

@@ -48,9 +48,13 @@ class Parameter(NamedTuple):
 
 
 def source(file: str, defines: Defines) -> str:
-    """Return the text of ``file`` (such as ``silu.cu``), complete, behind its ``defines``."""
+    """Return the text of ``file`` (such as ``silu.cu``), complete, behind its ``defines``.
+
+    It is without the letters beyond ASCII of its comments: CuPy writes it to a file in the locale's
+    encoding, which may not know them all.
+    """
     constants = "".join(f"#define {name} {value}\n" for name, value in sorted(defines.items()))
-    return constants + _with_includes(file, set())
+    return (constants + _with_includes(file, set())).encode("ascii", "ignore").decode()
 
 
 def _with_includes(file: str, pasted: set[str]) -> str:
