@@ -13,9 +13,10 @@ from tinyddpm.kernels.cuda.dropout import DROPOUT_DEFINES
 from tinyddpm.kernels.cuda.gradients import GATHER_DEFINES
 from tinyddpm.kernels.cuda.group_norm import group_norm_defines
 from tinyddpm.kernels.cuda.loss import LossTable
-from tinyddpm.kernels.cuda.operands import FORMATS
+from tinyddpm.kernels.cuda.operands import FORMATS, operands_defines
 from tinyddpm.kernels.cuda.products import TILES, conv2d_defines
 from tinyddpm.kernels.cuda.second_moment import second_moment_defines
+from tinyddpm.kernels.cuda.silu import silu_defines
 from tinyddpm.kernels.cuda.update import UPDATE_DEFINES
 
 BUILDS = {
@@ -44,7 +45,7 @@ BUILDS["group_norm.cu"] = [
     for silu in (False, True)
     for result in ("f4", "u2", "u4")
 ]
-BUILDS["silu.cu"] = [{}]
+BUILDS["silu.cu"] = [silu_defines(result) for result in ("f4", "u2", "u4")]
 BUILDS["attention.cu"] = [
     attention_defines(width, precision)
     for width in (8, 32, 64, 256)
@@ -54,5 +55,5 @@ BUILDS["conv2d.cu"] = [
     conv2d_defines(precision, tile) for precision in ("tf32", "bf16") for tile in TILES
 ]
 BUILDS["conv2d_fp32.cu"] = [{}]
-BUILDS["operands.cu"] = [form.defines for form in FORMATS.values()]
+BUILDS["operands.cu"] = [operands_defines(precision) for precision in FORMATS]
 BUILDS["partial_sums.cu"] = [{}]

@@ -77,19 +77,17 @@ JOINED_OPERAND = {
 }
 
 NORM_FOR_A_PRODUCT = {
-    "bf16 is cut off and not rounded": ("= to_bf16(v.at[i])", "= __float_as_uint(v.at[i]) >> 16"),
-    "tf32 is not rounded": ("= to_tf32(v.at[i])", "= __float_as_uint(v.at[i])"),
+    "bf16 is cut off and not rounded": (
+        "{ return to_bf16(x); }",
+        "{ return __float_as_uint(x) >> 16; }",
+    ),
+    "tf32 is not rounded": ("{ return to_tf32(x); }", "{ return __float_as_uint(x); }"),
 }
 
 DROPOUT = {
     "the last values are lost": ("i < size; i++", "i < size - 1; i++"),
     "the mask of the next value": ("kept.at[i] ?", "kept.at[(i + 1) % 4] ?"),
-    "what is kept is not scaled": ("{ return x * scale; }", "{ return x; }"),
-    "bf16 is not scaled": ("to_bf16(to_float(x) * scale)", "to_bf16(to_float(x))"),
-    "tf32 is not rounded once more": (
-        "to_tf32(to_float(x) * scale)",
-        "__float_as_uint(to_float(x) * scale)",
-    ),
+    "what is kept is not scaled": ("(to_float(x) * scale)", "(to_float(x))"),
 }
 
 ATTENTION = {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import test_conv_operands
 import twins
 from conv_twins import normals, placed
 from hypothesis import HealthCheck, given, settings
@@ -154,6 +155,8 @@ def test_what_goes_into_a_product_is_written_as_its_operand(
     assert (operand.values is y) == (channels % piece == 0)
     assert operand.channels == channels
     np.testing.assert_array_equal(to_host(operand.values), to_host(expected.values))
+    values = test_conv_operands.decoded(to_host(operand.values))[..., :channels]
+    test_conv_operands.assert_nearest(np.ascontiguousarray(values), to_host(plain), precision)
     dy = placed(device, normals(9, *x.shape))
     for mine, exact in zip(
         norm.backward(dy, saved),

@@ -5,6 +5,7 @@ import pytest
 import twins
 from conv_twins import normals, placed
 
+from tinyddpm.kernels.cuda.operands import Operands
 from tinyddpm.kernels.cuda.silu import Silu
 
 pytestmark = pytest.mark.cuda_sim
@@ -13,6 +14,20 @@ pytestmark = pytest.mark.cuda_sim
 @pytest.mark.parametrize("shape", [(1,), (3, 85), (2, 4, 8, 4), (257,)])
 def test_is_the_reference(sim, shape):
     assert twins.largest_error(twins.silu(sim).results([shape], normals)) < 1e-6
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", np.uint16), ("tf32", np.uint32)])
+@pytest.mark.parametrize("channels", [16, 17])
+def test_what_goes_into_a_product_is_written_as_its_operand(sim, precision, dtype, channels):
+    x, operands = placed(sim, normals(0, 3, channels)), Operands(sim, precision)
+    y, saved = Silu(sim, precision).forward(x)
+    assert y.dtype == (np.float32 if channels % 8 else dtype)
+    plain, saved_plain = Silu(sim).forward(x)
+    expected = operands.image(plain).values
+    np.testing.assert_array_equal(operands.image(y).values, expected)
+    dy = placed(sim, normals(1, 3, channels))
+    gradients = Silu(sim, precision).backward(dy, saved), Silu(sim).backward(dy, saved_plain)
+    np.testing.assert_array_equal(*gradients)
 
 
 def test_neither_end_overflows(sim):

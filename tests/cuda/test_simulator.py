@@ -192,7 +192,7 @@ def test_tensor_core_twins_are_matrix_products(sim):
 ROUNDING = (
     PRIMS
     + """
-extern "C" __global__ void rounded(const float* x, float* b, float* t) {
+extern "C" __global__ void both(const float* x, float* b, float* t) {
   int i = threadIdx.x;
   b[i] = __uint_as_float((unsigned)to_bf16(x[i]) << 16);
   t[i] = __uint_as_float(to_tf32(x[i]));
@@ -211,7 +211,7 @@ def test_conversions_round_to_nearest(sim):
         np.float32,
     )
     b, t = sim.empty((8,)), sim.empty((8,))
-    sim.launch(sim.function_of(ROUNDING, "rounded"), (1,), (8,), (x, b, t))
+    sim.launch(sim.function_of(ROUNDING, "both"), (1,), (8,), (x, b, t))
     to_even = [one, one + 2 * unit7, one + unit7, -one, one, one, np.inf, np.nan]
     np.testing.assert_array_equal(b, np.array(to_even, np.float32))
     away = [one + unit10, one]

@@ -10,9 +10,9 @@ template <class T> struct __align__(4 * sizeof(T)) Four {
   T at[4];
 };
 
-__device__ __forceinline__ float scaled(float x, float scale) { return x * scale; }
-__device__ __forceinline__ bf16 scaled(bf16 x, float scale) { return to_bf16(to_float(x) * scale); }
-__device__ __forceinline__ tf32 scaled(tf32 x, float scale) { return to_tf32(to_float(x) * scale); }
+__device__ __forceinline__ VALUE scaled(VALUE x, float scale) {
+  return rounded<VALUE>(to_float(x) * scale);
+}
 
 // scale = 1 / (1 - rate)
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -44,28 +44,14 @@ __device__ __forceinline__ Values load(const float* from) {
   return v;
 }
 
-__device__ __forceinline__ void store(float* to, const Values& v) {
-#if VECTOR == 4
-  *(float4*)to = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
-#else
-  *to = v.at[0];
-#endif
-}
-
-template <class T> struct __align__(VECTOR * sizeof(T)) Rounded {
+template <class T> struct __align__(VECTOR * sizeof(T)) Stored {
   T at[VECTOR];
 };
 
-__device__ __forceinline__ void store(bf16* to, const Values& v) {
-  Rounded<bf16> rounded;
-  for (int i = 0; i < VECTOR; i++) rounded.at[i] = to_bf16(v.at[i]);
-  *(Rounded<bf16>*)to = rounded;
-}
-
-__device__ __forceinline__ void store(tf32* to, const Values& v) {
-  Rounded<tf32> rounded;
-  for (int i = 0; i < VECTOR; i++) rounded.at[i] = to_tf32(v.at[i]);
-  *(Rounded<tf32>*)to = rounded;
+template <class T> __device__ __forceinline__ void store(T* to, const Values& v) {
+  Stored<T> stored;
+  for (int i = 0; i < VECTOR; i++) stored.at[i] = rounded<T>(v.at[i]);
+  *(Stored<T>*)to = stored;
 }
 
 __device__ __forceinline__ float act(float h) { return SILU ? h * sigmoid(h) : h; }

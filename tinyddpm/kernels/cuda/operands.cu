@@ -1,13 +1,11 @@
-// What the products of conv2d.cu are made of. An operand's values are OPERAND, rounded by ROUND,
-// and its channels are padded with zeros to a multiple of a piece of 16 bytes. (In float32 an image
+// What the products of conv2d.cu are made of. An operand's values are OPERAND, rounded, and
+// its channels are padded with zeros to a multiple of a piece of 16 bytes. (In float32 an image
 // is an operand as it is: only its sums are wanted here, and those in two parts are made one.)
 #include "items.cuh"
 #include "prims.cuh"
 
 constexpr int PIECE = 16 / sizeof(OPERAND);
 constexpr int THREADS = 256;
-
-__device__ __forceinline__ float to_fp32(float x) { return x; }
 
 struct __align__(16) Piece {
   OPERAND at[PIECE];
@@ -67,13 +65,13 @@ pack(const float* __restrict__ x, const float* __restrict__ x_rest,
   for (int row = image * rows + first + threadIdx.y; row < last && channel < c; row += blockDim.y) {
     float v[PIECE];
     load(v, x + (size_t)row * split, x_rest + (size_t)row * (c - split), channel, split, c);
-    Piece rounded;
+    Piece values;
 #pragma unroll
     for (int e = 0; e < PIECE; e++) {
       sum[e] += v[e];
-      rounded.at[e] = ROUND(v[e]);
+      values.at[e] = rounded<OPERAND>(v[e]);
     }
-    if (packed) store(packed + (size_t)row * c_padded, rounded, channel, c_padded);
+    if (packed) store(packed + (size_t)row * c_padded, values, channel, c_padded);
   }
   if (!partial) return;
 #pragma unroll
@@ -106,13 +104,13 @@ pack_weights(const unsigned long long* table, int weights) {
     bool inside = in < w.c_in && out < w.c_out;
     tile[i][threadIdx.x] = inside ? w.values[(tap * w.c_in + in) * w.c_out + out] : 0.0f;
     if (in < w.c_in && out < w.c_out_padded)
-      w.by_in[(in * w.taps + tap) * w.c_out_padded + out] = ROUND(tile[i][threadIdx.x]);
+      w.by_in[(in * w.taps + tap) * w.c_out_padded + out] = rounded<OPERAND>(tile[i][threadIdx.x]);
   }
   __syncthreads();
   for (int i = threadIdx.y; i < 32; i += 8) {
     int in = in0 + threadIdx.x, out = out0 + i;
     if (out < w.c_out && in < w.c_in_padded)
-      w.by_out[(out * w.taps + tap) * w.c_in_padded + in] = ROUND(tile[threadIdx.x][i]);
+      w.by_out[(out * w.taps + tap) * w.c_in_padded + in] = rounded<OPERAND>(tile[threadIdx.x][i]);
   }
 }
 

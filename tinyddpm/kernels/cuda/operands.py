@@ -41,26 +41,30 @@ class Format(NamedTuple):
 
     dtype: npt.DTypeLike  # what is rounded is kept as its bits
     piece: int  # channels are a multiple of it
-    defines: Defines  # the constants of ``operands.cu``
+    c_name: str  # of the type, in the kernels
 
 
 FORMATS: dict[Precision, Format] = {
-    "fp32": Format(np.float32, 1, {"OPERAND": "float", "ROUND": "to_fp32"}),
-    "tf32": Format(np.uint32, 4, {"OPERAND": "tf32", "ROUND": "to_tf32"}),
-    "bf16": Format(np.uint16, 8, {"OPERAND": "bf16", "ROUND": "to_bf16"}),
+    "fp32": Format(np.float32, 1, "float"),
+    "tf32": Format(np.uint32, 4, "tf32"),
+    "bf16": Format(np.uint16, 8, "bf16"),
 }
 
 
-# What the kernels call the types of operands.
-C_NAMES = {np.dtype(dtype).name: defines["OPERAND"] for dtype, _, defines in FORMATS.values()}
+C_NAMES = {np.dtype(form.dtype).name: form.c_name for form in FORMATS.values()}
 
 
 def written_as(precision: Precision, channels: int) -> npt.DTypeLike:
     """The type in which a kernel may write an image that will be multiplied in ``precision``: that
     of its operands where no channels are padded, else float32.
     """
-    dtype, piece, _ = FORMATS[precision]
-    return np.float32 if channels % piece else dtype
+    form = FORMATS[precision]
+    return np.float32 if channels % form.piece else form.dtype
+
+
+def operands_defines(precision: Precision) -> Defines:
+    """The constants of ``operands.cu``."""
+    return {"OPERAND": FORMATS[precision].c_name}
 
 
 class Operand(NamedTuple):
@@ -100,6 +104,7 @@ class Operands:
 
     def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
         self._runtime, self._format, self._sum_up = runtime, FORMATS[precision], sum_up
+        self._defines = operands_defines(precision)
         self._packs_images = precision != "fp32"
 
     def image(self, x: Array | Joined) -> Operand:
@@ -195,7 +200,7 @@ class Operands:
         self._launch("pack", grid, (width, _THREADS // width), (*x, packed, partial, *sizes))
 
     def _launch(self, name: str, grid: Dim3, block: Dim3, args: Sequence[Argument]) -> None:
-        function = self._runtime.function("operands.cu", name, self._format.defines)
+        function = self._runtime.function("operands.cu", name, self._defines)
         self._runtime.launch(function, grid, block, args)
 
 

@@ -18,6 +18,7 @@ typedef unsigned tf32;       // the bits, those of a float with 10 bits of fract
 
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((unsigned)x << 16); }
 __device__ __forceinline__ float to_float(tf32 x) { return __uint_as_float(x); }
+__device__ __forceinline__ float to_float(float x) { return x; }
 
 #ifdef __CUDACC__
 
@@ -166,6 +167,12 @@ inline void mma_tf32(float c[4], const unsigned a[4], const unsigned b[2]) {
 }
 
 #endif
+
+// x as a value of another type.
+template <class T> T rounded(float x);
+template <> __device__ __forceinline__ float rounded<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 rounded<bf16>(float x) { return to_bf16(x); }
+template <> __device__ __forceinline__ tf32 rounded<tf32>(float x) { return to_tf32(x); }
 
 // The sum over the 32 lanes, the same in all of them.
 __device__ __forceinline__ float warp_sum(float x) {

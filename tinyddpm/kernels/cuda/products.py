@@ -70,7 +70,7 @@ def tile_for(m: int, n: int, copies: int) -> Tile:
 def conv2d_defines(precision: Precision, tile: Tile) -> Defines:
     """The constants of ``conv2d.cu``."""
     return {
-        "OPERAND": FORMATS[precision].defines["OPERAND"],
+        "OPERAND": FORMATS[precision].c_name,
         "MULTIPLY": f"mma_{precision}",
         "TILE_M": tile.m,
         "TILE_N": tile.n,

@@ -25,7 +25,8 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = 
     norm, norm_silu = (
         GroupNorm(runtime, silu=silu, precision=precision, sum_up=sum_up) for silu in (False, True)
     )
-    dropout, silu, attention = Dropout(runtime), Silu(runtime), Attention(runtime, precision)
+    dropout, silu = Dropout(runtime), Silu(runtime, precision)
+    attention = Attention(runtime, precision)
     return Kernels(
         name=f"cuda, {precision}",
         prepare_linear=linears.prepare,
