@@ -26,12 +26,12 @@ GROUP_NORM = {
         "s, c, pivot_pixel",
     ),
     "moments are read before they are written": (
-        "rsqrtf(var + norm_eps);\n  }\n  __syncthreads();",
-        "rsqrtf(var + norm_eps);\n  }",
+        "  __syncthreads();\n  if (blockIdx.x == 0)",
+        "  if (blockIdx.x == 0)",
     ),
     "the weight is forgotten in a group's sums": (
-        "table, g, s, weight + own",
-        "table, g, s, nullptr",
+        "table, g, s, weight)",
+        "table, g, s, nullptr)",
     ),
     "dx without its last term": (" - x_hat * mean[i].y", ""),
     "the derivative of another function": ("h * (1.0f - s)", "h"),
@@ -41,16 +41,35 @@ GROUP_NORM = {
     ),
 }
 
+WHOLE_NORM = {
+    "moments of one slab are read too early": GROUP_NORM[
+        "moments are read before they are written"
+    ],
+    "sums of one slab are taken for means": (
+        "moments_of(mean_of(over_group(table, g, s, nullptr), s)",
+        "moments_of(over_group(table, g, s, nullptr)",
+    ),
+    "means of one slab are read before they are written": (
+        "  __syncthreads();\n  for (int c = s.channel; c < s.channels; c += s.stride) {\n"
+        "    Channel<const float> of_x = channel_of(x, x_rest, s, c);\n    const float *of_dy",
+        "  for (int c = s.channel; c < s.channels; c += s.stride) {\n"
+        "    Channel<const float> of_x = channel_of(x, x_rest, s, c);\n    const float *of_dy",
+    ),
+    "the weight is forgotten in one slab's means": (
+        "mean_of(over_group(table, g, s, weight)",
+        "mean_of(over_group(table, g, s, nullptr)",
+    ),
+    "both tables in one place": ("(mine + groups + groups % 2)", "mine"),
+    "both backward tables in one place": ("(means + groups + groups % 2)", "means"),
+}
+
 MODULATED_NORM = {
     "the weight of the first image": ("own = to_next * blockIdx.y;", "own = 0;"),
     "the slabs of an image side by side": (
         "blockIdx.x * gridDim.y + blockIdx.y",
         "blockIdx.y * gridDim.x + blockIdx.x",
     ),
-    "means of the weight of the first image": (
-        "table, g, s, weight + own",
-        "table, g, s, weight",
-    ),
+    "means of the weight of the first image": ("weight[s.own + c] : 1", "weight[c] : 1"),
 }
 
 JOINED_NORM = {

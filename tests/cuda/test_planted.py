@@ -33,6 +33,7 @@ from planted import (
     SECOND_MOMENT,
     UPDATE,
     WALK,
+    WHOLE_NORM,
 )
 
 from tinyddpm.kernels.cuda import gradients, group_norm
@@ -41,12 +42,17 @@ pytestmark = pytest.mark.cuda_sim
 
 
 def norm_is_right(device):
-    """Three channels to a group, two images of two slabs, the second shorter."""
+    """Three channels to a group, two images of four slabs, the last one shorter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group_norm, "_SLAB", 1500)
-        pairs = twins.group_norm(device, silu=True).results(
-            [(2, 13, 9, 24), (24,), (24,)], normals, groups=8
-        )
+        return whole_norm_is_right(device)
+
+
+def whole_norm_is_right(device):
+    """The same in one slab."""
+    pairs = twins.group_norm(device, silu=True).results(
+        [(2, 19, 11, 24), (24,), (24,)], normals, groups=8
+    )
     return twins.largest_error(pairs) < 1e-5
 
 
@@ -59,13 +65,16 @@ def norm_for_a_product_is_right(device):
 
 
 def modulated_norm_is_right(device):
-    test_group_norm.test_each_image_may_have_a_weight_and_bias_of_its_own(device, silu=True)
+    for slab in (700, 8192):
+        test_group_norm.test_each_image_may_have_a_weight_and_bias_of_its_own(
+            device, slab, silu=True
+        )
     return True
 
 
 def joined_norm_is_right(device):
-    for widths in ((8, 16), (10, 14)):
-        test_joined.test_a_norm_reads_both_and_gives_both_gradients(device, widths)
+    for widths, slab in itertools.product(((8, 16), (10, 14)), (700, 8192)):
+        test_joined.test_a_norm_reads_both_and_gives_both_gradients(device, widths, slab)
     return True
 
 
@@ -134,6 +143,7 @@ def walk_is_right(device):
 
 CHECKS = [
     (norm_is_right, GROUP_NORM),
+    (whole_norm_is_right, WHOLE_NORM),
     (norm_for_a_product_is_right, NORM_FOR_A_PRODUCT),
     (modulated_norm_is_right, MODULATED_NORM),
     (joined_norm_is_right, JOINED_NORM),

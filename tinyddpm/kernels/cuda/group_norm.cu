@@ -8,8 +8,8 @@
 //   dx       dx = r (weight dh - mean(weight dh) - x_hat mean(weight dh x_hat)) + residual
 //
 // Images are cut into slabs: some pixels of one image, with all their channels. A block adds up its
-// slab, and the next kernel adds up the slabs in their order: no sum depends on who came first (for
-// dbias and dweight that is add_partials).
+// slab, and the next kernel adds up the slabs in their order: no sum depends on who came first. Of an
+// image that is one slab, one block does what two kernels do of others: forward, and backward.
 // x is read twice and y is written; backward, x and dy are read twice, the residual, if there is one,
 // is read, and dx is written.
 //
@@ -71,10 +71,11 @@ struct Slab {
   int row, rows;
   int first, end;          // the pixels
   size_t image;            // where the image begins in a map of all channels
+  int own;                 // where its weight and bias begin
 };
 
 __device__ __forceinline__ Slab this_slab(int pixels, int channels, int split, int groups,
-                                          int slab_pixels) {
+                                          int slab_pixels, int to_next) {
   Slab s;
   int columns = min(channels / VECTOR, THREADS), thread = threadIdx.x;
   s.pixels = pixels, s.channels = channels, s.split = split, s.per_group = channels / groups;
@@ -83,6 +84,7 @@ __device__ __forceinline__ Slab this_slab(int pixels, int channels, int split, i
   s.stride = columns * VECTOR;
   s.first = blockIdx.x * slab_pixels, s.end = min(s.first + slab_pixels, pixels);
   s.image = (size_t)blockIdx.y * pixels * channels;
+  s.own = to_next * blockIdx.y;
   return s;
 }
 
@@ -129,7 +131,7 @@ __device__ __forceinline__ Norm norm_of(const float* x, const float* x_rest, con
     int c = channel + i, group = c / s.per_group;
     norm.pivot[i] = pivot_of(x, x_rest, s, c, pivot_pixel);
     norm.offset[i] = moments[2 * group], norm.r[i] = moments[2 * group + 1];
-    norm.weight[i] = weight[c], norm.bias[i] = bias[c];
+    norm.weight[i] = weight[s.own + c], norm.bias[i] = bias[s.own + c];
   }
   return norm;
 }
@@ -151,11 +153,16 @@ __device__ __forceinline__ float2 over_group(const float* pairs, int group, cons
                                              const float* weight) {
   float2 sum = {0.0f, 0.0f};
   for (int c = group * s.per_group; c < (group + 1) * s.per_group; c++) {
-    float w = weight ? weight[c] : 1.0f;
+    float w = weight ? weight[s.own + c] : 1.0f;
     sum.x += w * pairs[c];
     sum.y += w * pairs[s.channels + c];
   }
   return sum;
+}
+
+__device__ __forceinline__ float2 mean_of(float2 sum, const Slab& s) {
+  float count = (float)s.pixels * s.per_group;
+  return {sum.x / count, sum.y / count};
 }
 
 // The mean over this image's slabs of partial sums (N, slabs, G, 2).
@@ -167,18 +174,20 @@ __device__ __forceinline__ float2 over_slabs(const float* partial, int group, in
     sum.x += partial[at];
     sum.y += partial[at + 1];
   }
-  float count = (float)s.pixels * s.per_group;
-  return {sum.x / count, sum.y / count};
+  return mean_of(sum, s);
 }
 
-// partial (N, slabs, G, 2): sum (x - pivot), sum (x - pivot)^2
-extern "C" __global__ void __launch_bounds__(THREADS)
-group_norm_moments(const float* ALIGNED x, const float* ALIGNED x_rest, float* partial, int pixels,
-                   int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
-  DYNAMIC_SHARED(memory);
-  float* table = (float*)memory; // (rows, 2, C)
-  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  for (int c = s.channel; c < channels; c += s.stride) {
+// offset, r
+__device__ __forceinline__ float2 moments_of(float2 mean, float norm_eps) {
+  float var = mean.y - mean.x * mean.x;
+  if (var < 0.0f) var = 0.0f; // by rounding; but what has overflowed must not look like a number
+  return {mean.x, rsqrtf(var + norm_eps)};
+}
+
+// Adds up x - pivot and its square over the slab, by channel: table (2, C), of (rows, 2, C).
+__device__ __forceinline__ void add_up_x(float* table, const float* x, const float* x_rest,
+                                         const Slab& s, int pivot_pixel) {
+  for (int c = s.channel; c < s.channels; c += s.stride) {
     Channel<const float> of_x = channel_of(x, x_rest, s, c);
     Values pivot, sum = {}, square = {};
     for (int i = 0; i < VECTOR; i++) pivot.at[i] = pivot_of(x, x_rest, s, c + i, pivot_pixel);
@@ -191,10 +200,100 @@ group_norm_moments(const float* ALIGNED x, const float* ALIGNED x_rest, float* p
         square.at[i] += d * d;
       }
     }
-    store(table + 2 * s.row * channels + c, sum);
-    store(table + (2 * s.row + 1) * channels + c, square);
+    store(table + 2 * s.row * s.channels + c, sum);
+    store(table + (2 * s.row + 1) * s.channels + c, square);
   }
-  add_rows(table, s.rows, 2 * channels);
+  add_rows(table, s.rows, 2 * s.channels);
+}
+
+// Normalises the slab by mine (G, 2), this image's moments in shared memory; the first block of an
+// image writes them to moments (N, G, 2).
+__device__ __forceinline__ void apply(const float* x, const float* x_rest, const float* weight,
+                                      const float* bias, RESULT* y, float* moments,
+                                      const float* mine, const Slab& s, int groups,
+                                      int pivot_pixel) {
+  __syncthreads();
+  if (blockIdx.x == 0)
+    for (int i = threadIdx.x; i < 2 * groups; i += THREADS)
+      moments[(size_t)blockIdx.y * 2 * groups + i] = mine[i];
+  for (int c = s.channel; c < s.channels; c += s.stride) {
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    RESULT* of_y = y + s.image + c;
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, mine, weight, bias);
+#pragma unroll 4
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      Values v = load(of_x.at(p));
+      for (int i = 0; i < VECTOR; i++) v.at[i] = act(norm.h(i, norm.x_hat(i, v.at[i])));
+      store(of_y + p * s.channels, v);
+    }
+  }
+}
+
+// Adds up dh and dh x_hat over the slab, by channel: table (2, C), of (rows, 2, C), and by_channel
+// (slabs, N, 2, C).
+__device__ __forceinline__ void add_up_dh(float* table, const float* dy, const float* x,
+                                          const float* x_rest, const float* weight,
+                                          const float* bias, const float* moments,
+                                          float* by_channel, const Slab& s, int pivot_pixel) {
+  for (int c = s.channel; c < s.channels; c += s.stride) {
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    const float* of_dy = dy + s.image + c;
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, moments, weight, bias);
+    Values sum = {}, product = {};
+#pragma unroll 2
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      Values v = load(of_x.at(p)), d = load(of_dy + p * s.channels);
+      for (int i = 0; i < VECTOR; i++) {
+        float x_hat = norm.x_hat(i, v.at[i]);
+        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
+        sum.at[i] += dh;
+        product.at[i] += dh * x_hat;
+      }
+    }
+    store(table + 2 * s.row * s.channels + c, sum);
+    store(table + (2 * s.row + 1) * s.channels + c, product);
+  }
+  add_rows(table, s.rows, 2 * s.channels);
+  by_channel += (size_t)(blockIdx.x * gridDim.y + blockIdx.y) * 2 * s.channels;
+  for (int i = threadIdx.x; i < 2 * s.channels; i += THREADS) by_channel[i] = table[i];
+}
+
+// dx of the slab; means (G,), in shared memory: of weight dh, of weight dh x_hat.
+__device__ __forceinline__ void find_dx(const float* dy, const float* x, const float* x_rest,
+                                        const float* weight, const float* bias,
+                                        const float* moments, const float2* means,
+                                        const float* residual, float* dx, float* dx_rest,
+                                        const Slab& s, int pivot_pixel) {
+  __syncthreads();
+  for (int c = s.channel; c < s.channels; c += s.stride) {
+    Channel<const float> of_x = channel_of(x, x_rest, s, c);
+    const float *of_dy = dy + s.image + c, *of_residual = residual + s.image + c;
+    Channel<float> of_dx = channel_of(dx, dx_rest, s, c);
+    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, moments, weight, bias);
+    float2 mean[VECTOR];
+    for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
+#pragma unroll 2
+    for (int p = s.first + s.row; p < s.end; p += s.rows) {
+      Values v = load(of_x.at(p)), d = load(of_dy + p * s.channels), other = {};
+      if (residual) other = load(of_residual + p * s.channels);
+      for (int i = 0; i < VECTOR; i++) {
+        float x_hat = norm.x_hat(i, v.at[i]);
+        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
+        d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y) + other.at[i];
+      }
+      store(of_dx.at(p), d);
+    }
+  }
+}
+
+// partial (N, slabs, G, 2): sum (x - pivot), sum (x - pivot)^2
+extern "C" __global__ void __launch_bounds__(THREADS)
+group_norm_moments(const float* ALIGNED x, const float* ALIGNED x_rest, float* partial, int pixels,
+                   int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
+  DYNAMIC_SHARED(memory);
+  float* table = (float*)memory; // (rows, 2, C)
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, 0);
+  add_up_x(table, x, x_rest, s, pivot_pixel);
   for (int g = threadIdx.x; g < groups; g += THREADS) {
     size_t at = ((size_t)(blockIdx.y * gridDim.x + blockIdx.x) * groups + g) * 2;
     float2 sum = over_group(table, g, s, nullptr);
@@ -209,30 +308,27 @@ group_norm_apply(const float* ALIGNED x, const float* ALIGNED x_rest, const floa
                  int to_next, int pixels, int channels, int split, int groups, int slab_pixels,
                  int pivot_pixel, float norm_eps) {
   DYNAMIC_SHARED(memory);
-  float* mine = (float*)memory; // (G, 2)
-  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  int own = to_next * blockIdx.y; // where this image's weight and bias begin
-  for (int g = threadIdx.x; g < groups; g += THREADS) {
-    float2 mean = over_slabs(partial, g, groups, s);
-    float var = mean.y - mean.x * mean.x;
-    if (var < 0.0f) var = 0.0f; // by rounding; but what has overflowed must not look like a number
-    mine[2 * g] = mean.x, mine[2 * g + 1] = rsqrtf(var + norm_eps);
-  }
-  __syncthreads();
-  if (blockIdx.x == 0)
-    for (int i = threadIdx.x; i < 2 * groups; i += THREADS)
-      moments[(size_t)blockIdx.y * 2 * groups + i] = mine[i];
-  for (int c = s.channel; c < channels; c += s.stride) {
-    Channel<const float> of_x = channel_of(x, x_rest, s, c);
-    RESULT* of_y = y + s.image + c;
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, mine, weight + own, bias + own);
-#pragma unroll 4
-    for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      Values v = load(of_x.at(p));
-      for (int i = 0; i < VECTOR; i++) v.at[i] = act(norm.h(i, norm.x_hat(i, v.at[i])));
-      store(of_y + p * channels, v);
-    }
-  }
+  float2* mine = (float2*)memory; // (G,)
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
+  for (int g = threadIdx.x; g < groups; g += THREADS)
+    mine[g] = moments_of(over_slabs(partial, g, groups, s), norm_eps);
+  apply(x, x_rest, weight, bias, y, moments, (float*)mine, s, groups, pivot_pixel);
+}
+
+// Both, of images that are one slab each.
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+group_norm_forward(const float* ALIGNED x, const float* ALIGNED x_rest, const float* weight,
+                   const float* bias, RESULT* ALIGNED y, float* moments, int to_next, int pixels,
+                   int channels, int split, int groups, int slab_pixels, int pivot_pixel,
+                   float norm_eps) {
+  DYNAMIC_SHARED(memory);
+  float2* mine = (float2*)memory;   // (G,)
+  float* table = (float*)(mine + groups + groups % 2); // (rows, 2, C)
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
+  add_up_x(table, x, x_rest, s, pivot_pixel);
+  for (int g = threadIdx.x; g < groups; g += THREADS)
+    mine[g] = moments_of(mean_of(over_group(table, g, s, nullptr), s), norm_eps);
+  apply(x, x_rest, weight, bias, y, moments, (float*)mine, s, groups, pivot_pixel);
 }
 
 // by_channel (slabs, N, 2, C): sum dh, sum dh x_hat
@@ -244,33 +340,12 @@ group_norm_sums(const float* ALIGNED dy, const float* ALIGNED x, const float* AL
                 int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
   float* table = (float*)memory; // (rows, 2, C)
-  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
-  int own = to_next * blockIdx.y; // where this image's weight and bias begin
-  for (int c = s.channel; c < channels; c += s.stride) {
-    Channel<const float> of_x = channel_of(x, x_rest, s, c);
-    const float* of_dy = dy + s.image + c;
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight + own, bias + own);
-    Values sum = {}, product = {};
-#pragma unroll 2
-    for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      Values v = load(of_x.at(p)), d = load(of_dy + p * channels);
-      for (int i = 0; i < VECTOR; i++) {
-        float x_hat = norm.x_hat(i, v.at[i]);
-        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
-        sum.at[i] += dh;
-        product.at[i] += dh * x_hat;
-      }
-    }
-    store(table + 2 * s.row * channels + c, sum);
-    store(table + (2 * s.row + 1) * channels + c, product);
-  }
-  add_rows(table, s.rows, 2 * channels);
-  by_channel += (size_t)(blockIdx.x * gridDim.y + blockIdx.y) * 2 * channels;
-  for (int i = threadIdx.x; i < 2 * channels; i += THREADS) by_channel[i] = table[i];
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
+  moments += (size_t)blockIdx.y * 2 * groups;
+  add_up_dh(table, dy, x, x_rest, weight, bias, moments, by_channel, s, pivot_pixel);
   size_t block = blockIdx.y * gridDim.x + blockIdx.x;
   for (int g = threadIdx.x; g < groups; g += THREADS) {
-    float2 sum = over_group(table, g, s, weight + own);
+    float2 sum = over_group(table, g, s, weight);
     by_group[(block * groups + g) * 2] = sum.x, by_group[(block * groups + g) * 2 + 1] = sum.y;
   }
 }
@@ -281,29 +356,29 @@ group_norm_dx(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIG
               const float* ALIGNED residual, float* ALIGNED dx, float* ALIGNED dx_rest, int to_next,
               int pixels, int channels, int split, int groups, int slab_pixels, int pivot_pixel) {
   DYNAMIC_SHARED(memory);
-  float2* means = (float2*)memory; // (G,): of weight dh, of weight dh x_hat
-  Slab s = this_slab(pixels, channels, split, groups, slab_pixels);
-  const float* its_moments = moments + (size_t)blockIdx.y * 2 * groups;
-  int own = to_next * blockIdx.y; // where this image's weight and bias begin
+  float2* means = (float2*)memory; // (G,)
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
+  moments += (size_t)blockIdx.y * 2 * groups;
   for (int g = threadIdx.x; g < groups; g += THREADS) means[g] = over_slabs(by_group, g, groups, s);
-  __syncthreads();
-  for (int c = s.channel; c < channels; c += s.stride) {
-    Channel<const float> of_x = channel_of(x, x_rest, s, c);
-    const float *of_dy = dy + s.image + c, *of_residual = residual + s.image + c;
-    Channel<float> of_dx = channel_of(dx, dx_rest, s, c);
-    Norm norm = norm_of(x, x_rest, s, c, pivot_pixel, its_moments, weight + own, bias + own);
-    float2 mean[VECTOR];
-    for (int i = 0; i < VECTOR; i++) mean[i] = means[(c + i) / s.per_group];
-#pragma unroll 2
-    for (int p = s.first + s.row; p < s.end; p += s.rows) {
-      Values v = load(of_x.at(p)), d = load(of_dy + p * channels), other = {};
-      if (residual) other = load(of_residual + p * channels);
-      for (int i = 0; i < VECTOR; i++) {
-        float x_hat = norm.x_hat(i, v.at[i]);
-        float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
-        d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y) + other.at[i];
-      }
-      store(of_dx.at(p), d);
-    }
-  }
+  find_dx(dy, x, x_rest, weight, bias, moments, means, residual, dx, dx_rest, s,
+          pivot_pixel);
+}
+
+// Both, of images that are one slab each.
+extern "C" __global__ void __launch_bounds__(THREADS)
+group_norm_backward(const float* ALIGNED dy, const float* ALIGNED x, const float* ALIGNED x_rest,
+                    const float* weight, const float* bias, const float* moments,
+                    float* by_channel, const float* ALIGNED residual, float* ALIGNED dx,
+                    float* ALIGNED dx_rest, int to_next, int pixels, int channels, int split,
+                    int groups, int slab_pixels, int pivot_pixel) {
+  DYNAMIC_SHARED(memory);
+  float2* means = (float2*)memory; // (G,)
+  float* table = (float*)(means + groups + groups % 2); // (rows, 2, C)
+  Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
+  moments += (size_t)blockIdx.y * 2 * groups;
+  add_up_dh(table, dy, x, x_rest, weight, bias, moments, by_channel, s, pivot_pixel);
+  for (int g = threadIdx.x; g < groups; g += THREADS)
+    means[g] = mean_of(over_group(table, g, s, weight), s);
+  find_dx(dy, x, x_rest, weight, bias, moments, means, residual, dx, dx_rest, s,
+          pivot_pixel);
 }

@@ -20,7 +20,8 @@ from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, 
 from tinyddpm.kernels.cuda.source import Defines
 
 _THREADS = 256
-# Values in a slab: enough to make its sums worth a block, few enough that one image fills many.
+# Values in a slab: enough to make its sums worth a block, few enough that one image fills many. But
+# one of twice as many is a slab by itself, which saves a launch.
 _SLAB = 8192
 
 
@@ -58,10 +59,10 @@ class _Cut(NamedTuple):
         return 1 if self.channels % 4 or self.split % 4 else 4
 
     @property
-    def table_bytes(self) -> int:
-        """Shared memory for two sums per channel and row of threads."""
+    def shared_bytes(self) -> int:
+        """Room for two numbers per group, and two sums per channel and row of threads."""
         rows = max(1, _THREADS // (self.channels // self.vector))
-        return 8 * rows * self.channels
+        return 16 * blocks(self.groups, 2) + 8 * rows * self.channels
 
 
 @final
@@ -101,12 +102,15 @@ class GroupNorm:
             )
         read, empty = Parts.of(x), self._runtime.empty
         n, cut = x.shape[0], _cut(read, groups)
-        partial = empty((n, cut.slabs, groups, 2))
-        self._launch("group_norm_moments", *read, partial, cut=cut, shared_bytes=cut.table_bytes)
         y = empty(x.shape, written_as(self._precision, cut.channels))
         moments = empty((n, groups, 2))
-        args = (*read, weight, bias, partial, y, moments, _to_next(weight))
-        self._launch("group_norm_apply", *args, cut=cut, shared_bytes=8 * groups, last=(norm_eps,))
+        args, results = (*read, weight, bias), (y, moments, _to_next(weight))
+        if cut.slabs == 1:
+            self._launch("group_norm_forward", *args, *results, cut=cut, last=(norm_eps,))
+        else:
+            partial = empty((n, cut.slabs, groups, 2))
+            self._launch("group_norm_moments", *read, partial, cut=cut)
+            self._launch("group_norm_apply", *args, partial, *results, cut=cut, last=(norm_eps,))
         return y, GroupNormSaved(read, weight, bias, moments)
 
     def backward(
@@ -120,15 +124,17 @@ class GroupNorm:
         dy, empty = contiguous(dy), self._runtime.empty
         (n, groups, _), cut = moments.shape, _cut(x, moments.shape[1])
         by_channel = empty((cut.slabs, n, 2, cut.channels))
-        by_group = empty((n, cut.slabs, groups, 2))
-        args = (dy, *x, weight, bias, moments)
-        found = (by_channel, by_group, _to_next(weight))
-        self._launch("group_norm_sums", *args, *found, cut=cut, shared_bytes=cut.table_bytes)
         first, rest = empty(x.first.shape), None if x.rest is None else empty(x.rest.shape)
         if residual is not None:
             residual = contiguous(residual)
-        results = (by_group, residual, first, rest, _to_next(weight))
-        self._launch("group_norm_dx", *args, *results, cut=cut, shared_bytes=8 * groups)
+        args, to_next = (dy, *x, weight, bias, moments), _to_next(weight)
+        results = (residual, first, rest, to_next)
+        if cut.slabs == 1:
+            self._launch("group_norm_backward", *args, by_channel, *results, cut=cut)
+        else:
+            by_group = empty((n, cut.slabs, groups, 2))
+            self._launch("group_norm_sums", *args, by_channel, by_group, to_next, cut=cut)
+            self._launch("group_norm_dx", *args, by_group, *results, cut=cut)
         dx = first if rest is None else Joined(first, rest)
         if weight.ndim == 2:
             by_image = summed(self._runtime, by_channel)  # (N, 2, C)
@@ -137,12 +143,7 @@ class GroupNorm:
         return dx, sums[1], sums[0]
 
     def _launch(
-        self,
-        name: str,
-        *arrays: Argument,
-        cut: _Cut,
-        shared_bytes: int,
-        last: tuple[float, ...] = (),
+        self, name: str, *arrays: Argument, cut: _Cut, last: tuple[float, ...] = ()
     ) -> None:
         """A kernel with a block for each slab of each image."""
         result = written_as(self._precision, cut.channels)
@@ -150,14 +151,15 @@ class GroupNorm:
         function = self._runtime.function("group_norm.cu", name, defines)
         args: list[Argument] = [*arrays, *cut[1:], *last]
         self._runtime.launch(
-            function, (cut.slabs, cut.images), (_THREADS,), args, shared_bytes=shared_bytes
+            function, (cut.slabs, cut.images), (_THREADS,), args, shared_bytes=cut.shared_bytes
         )
 
 
 def _cut(x: Parts, groups: int) -> _Cut:
     images, height, width, channels = x.shape
     pixels = height * width
-    slab_pixels = blocks(pixels, blocks(pixels * channels, _SLAB))
+    slabs = 1 if pixels * channels <= 2 * _SLAB else blocks(pixels * channels, _SLAB)
+    slab_pixels = blocks(pixels, slabs)
     middle = height // 2 * width + width // 2
     return _Cut(images, pixels, channels, x.split, groups, slab_pixels, middle)
 
