@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from conv_twins import integers, normals
+from conv_twins import integers, normals, placed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinyddpm.kernels.cuda.operands import Operands
+from tinyddpm.kernels.cuda.operands import Operands, PreparedWeight
 from tinyddpm.kernels.cuda.partial_sums import summed
 
 pytestmark = pytest.mark.cuda_sim
@@ -86,6 +86,26 @@ def test_folded_taps_add_up_where_they_overlap(sim):
             folded[a : a + 3, b : b + 3] += weight[::-1, ::-1]
     _, by_out, _ = Operands(sim, "fp32").doubling_weights(weight)
     np.testing.assert_array_equal(by_out.values, folded.transpose(3, 0, 1, 2))
+
+
+@pytest.mark.parametrize("precision", LOST_BITS)
+def test_operands_are_made_anew_where_they_are(sim, precision):
+    """Those that were asked for, of several weights by one launch; folding one is another."""
+    operands = Operands(sim, precision)
+    shapes = [(3, 3, 5, 40), (1, 1, 70, 33), (3, 3, 4, 9), (1, 1, 2, 3)]
+    weights = [placed(sim, normals(i, *shape)) for i, shape in enumerate(shapes)]
+    prepared = [PreparedWeight(weight, operands) for weight in weights]
+    made = [prepared[0].plain, prepared[1].plain, prepared[2].folded]
+    for i, weight in enumerate(weights):
+        weight[...] = normals(10 + i, *weight.shape)
+    before = sim.launches
+    operands.refresh(prepared)
+    assert sim.launches == before + 2
+    expected = [*map(operands.weights, weights[:2]), operands.doubling_weights(weights[2])]
+    for mine, exact in zip(made, expected, strict=True):
+        for a, b in zip(mine[1:], exact[1:], strict=True):
+            np.testing.assert_array_equal(a.values, b.values)
+    assert prepared[3].forms == {}
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7, 9, 30, 150])

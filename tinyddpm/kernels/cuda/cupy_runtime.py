@@ -141,9 +141,8 @@ class CupyRuntime:
 
         What is returned waits for that, and gives the copy.
         """
-        pinned = self._cupy.cuda.alloc_pinned_memory(
-            array.nbytes
-        )  # into other memory it would wait
+        # A copy into memory that is not pinned would be waited for.
+        pinned = self._cupy.cuda.alloc_pinned_memory(array.nbytes)
         host: Array = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
         array.get(stream=self._stream, out=host, blocking=False)  # type: ignore[attr-defined]
         copied = self._stream.record(self._event())
