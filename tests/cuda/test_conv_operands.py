@@ -105,7 +105,13 @@ def test_operands_are_made_anew_where_they_are(sim, precision):
     for mine, exact in zip(made, expected, strict=True):
         for a, b in zip(mine[1:], exact[1:], strict=True):
             np.testing.assert_array_equal(a.values, b.values)
-    assert prepared[3].forms == {}
+    assert prepared[3].made == (None, None)
+
+
+def test_a_weight_with_gaps_is_refused(sim):
+    """What is made anew of it would be that of a copy."""
+    with pytest.raises(ValueError, match="no gaps"):
+        PreparedWeight(normals(0, 3, 3, 4, 8)[..., ::2], Operands(sim, "fp32"))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7, 9, 30, 150])

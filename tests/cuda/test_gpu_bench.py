@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tinyddpm.arrays import to_host
 from tinyddpm.benchmark import device, device_memory, device_ours, kernel_table, report
 from tinyddpm.benchmark.device_ours import DeviceOurs
-from tinyddpm.benchmark.kernel_table import KernelRow, Marks, measure_kernels
+from tinyddpm.benchmark.kernel_table import KernelRow, Launch, Marks, measure_kernels
 from tinyddpm.benchmark.ours import fill_with_noise
 from tinyddpm.cli.main import commands
 from tinyddpm.nn.config import UNetConfig
@@ -55,7 +55,7 @@ def bench(*args):
 
 
 def told(said, name, function):
-    return lambda *args: said.append(name) or function(*args)
+    return lambda *args, **options: said.append(name) or function(*args, **options)
 
 
 @pytest.mark.usefixtures("anywhere")
@@ -137,10 +137,13 @@ class At:
 
 
 def test_launches_are_added_up_by_kernel(monkeypatch):
+    """While the device is held up, between two queues, it takes no time."""
     monkeypatch.setattr(device, "milliseconds", lambda a, b: b.moment - a.moment)
-    moments = [("conv", 0, 3), ("silu", 5, 6), ("conv", 6, 8), ("silu", 8, 10)]
-    launches = [(name, At(begun), At(ended)) for name, begun, ended in moments]
-    table = kernel_table.kernel_table(launches, steps=2)
+    queues = [
+        [Launch("conv", At(0), At(3)), Launch("silu", At(5), At(6)), Launch("conv", At(6), At(8))],
+        [Launch("silu", At(100), At(102))],
+    ]
+    table = kernel_table.kernel_table(queues, steps=2)
     assert table.rows == [
         KernelRow("conv", 1, pytest.approx(2.5e-3), pytest.approx(0.5)),
         KernelRow("silu", 1, pytest.approx(1.5e-3), pytest.approx(0.3)),
@@ -148,35 +151,20 @@ def test_launches_are_added_up_by_kernel(monkeypatch):
     assert table[1:] == (2, pytest.approx(1e-3), pytest.approx(5e-3))
 
 
-def test_while_the_device_is_held_up_it_takes_no_time(monkeypatch):
-    monkeypatch.setattr(device, "milliseconds", lambda a, b: b.moment - a.moment)
-    monkeypatch.setattr(kernel_table, "TOGETHER", 2)
-    moments = [(0, 3), (5, 6), (100, 102), (102, 103)]
-    launches = [("conv", At(begun), At(ended)) for begun, ended in moments]
-    table = kernel_table.kernel_table(launches, steps=1)
-    assert (table.everything_else, table.total) == (pytest.approx(2e-3), pytest.approx(9e-3))
-
-
 @pytest.mark.cuda_sim
-def test_the_device_is_held_up_before_every_so_many_launches(card, monkeypatch):
+def test_the_device_is_held_up_whenever_its_queue_is_empty(card, monkeypatch):
+    """Before every so many launches, and behind every copy that was waited for."""
     del card
-    said = []
+    said, runtime = [], type(cuda_runtime())
     monkeypatch.setattr(kernel_table, "TOGETHER", 10)
     monkeypatch.setattr(device, "hold_up", lambda _: said.append("held up"))
-    runtime, launch = type(cuda_runtime()), type(cuda_runtime()).launch
-
-    def launched(*args, **options):
-        said.append("launched")
-        launch(*args, **options)
-
-    monkeypatch.setattr(runtime, "launch", launched)
+    for name in ("launch", "upload"):
+        monkeypatch.setattr(runtime, name, told(said, name, getattr(runtime, name)))
     measure_kernels(CONFIG, "bf16", steps=1)
-    assert said[0] == "held up"
-    runs = [len([*run]) for what, run in itertools.groupby(said) if what == "launched"]
-    assert max(runs) == 10
-    assert (
-        len([run for run in runs if run < 10]) <= 2
-    )  # before those that are counted, and the last
+    runs = [[*run] for what, run in itertools.groupby(said, "launch".__eq__) if what]
+    assert max(map(len, runs)) == 10
+    before = [said[i - 1] for i in range(len(said)) if said[i] == "launch"]
+    assert {"held up", "launch"} == set(before)  # never an upload: the queue would be empty
 
 
 @pytest.mark.cuda_sim

@@ -69,6 +69,15 @@ def test_one_of_each_parameter_is_expected(sim, found):
             table.gather(some, grad)
 
 
+@pytest.mark.parametrize(
+    "wrong", [np.ones(256, "f"), np.ones(257), InParts(np.ones((3, 258), "f"))], ids=str
+)
+def test_a_gradient_of_another_size_or_type_is_refused(sim, found, wrong):
+    table, grad = Gradients(sim, SIZES), sim.empty((sum(SIZES),))
+    with pytest.raises(ValueError, match="must be 257 float32 in a row"):
+        table.gather([*(parts[0] for parts in found[:-1]), wrong], grad)
+
+
 def test_gradients_that_are_not_contiguous(sim, found):
     table, grad = Gradients(sim, SIZES), sim.empty((sum(SIZES),))
     table.gather([parts[0, ::-1] for parts in found], grad)

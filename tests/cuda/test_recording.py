@@ -6,7 +6,7 @@ import pytest
 from fake_cuda import Capture, Memory, MemoryPool
 
 from tinyddpm.errors import DeviceError
-from tinyddpm.kernels.cuda import cupy_runtime
+from tinyddpm.kernels.cuda.runtime import AHEAD
 from tinyddpm.training.kernel_choice import cuda_runtime
 
 pytestmark = pytest.mark.cuda_sim
@@ -46,7 +46,7 @@ def test_the_host_is_not_far_ahead_of_its_launches(cupy, monkeypatch):
     replay = cuda_runtime().record(lambda: None)
     for _ in range(30):
         replay()
-    assert fake_cuda.Event.waited_for == 30 - cupy_runtime._AHEAD
+    assert fake_cuda.Event.waited_for == 30 - AHEAD
 
 
 @pytest.fixture

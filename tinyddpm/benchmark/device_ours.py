@@ -83,7 +83,7 @@ class DeviceOurs:
         return to_host(self.network.forward(to_device(x, "cuda"), t)[0])
 
     def train(self) -> None:
-        """Do one training step, and every now and then read what the last ones found."""
+        """Do one training step, and report on an earlier one."""
         self._steps += 1
         for _ in self.trainer.advance(self._steps):
             pass

@@ -4,14 +4,17 @@ The step is launched kernel by kernel, and not recorded. The host takes longer t
 kernel than that runs. So the device is held up until a hundred launches are in its queue, with
 their events, and then works on them one after the other, as on those of a recorded step. What lies
 between them is everything else: the few kernels that are CuPy's own, the events, and the gaps.
+Where the host copies something to the device it waits for that, and the queue is filled anew.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
+from tinyddpm.arrays import Array
 from tinyddpm.benchmark import device
 from tinyddpm.benchmark.clock import Event
 from tinyddpm.benchmark.device_ours import DeviceOurs
@@ -21,7 +24,7 @@ from tinyddpm.training.kernel_choice import cuda_runtime
 
 WARM_UP = 2  # steps before those that are counted
 TOGETHER = 100  # launches that wait in the queue together
-HELD_UP = 0.02  # seconds that the device is: several times what the host takes for those launches
+HELD_UP = 0.1  # seconds that the device is: many times what the host takes for those launches
 
 
 class KernelRow(NamedTuple):
@@ -56,12 +59,20 @@ class KernelTable(NamedTuple):
     total: float
 
 
+class Launch(NamedTuple):
+    """A launch of ``kernel`` between two events."""
+
+    kernel: str
+    begun: Event
+    ended: Event
+
+
 class Marks:
     """The launches of a ``Runtime`` with an event before and one behind; nothing is recorded."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.launches: list[tuple[str, Event, Event]] = []
+        self.queues: list[list[Launch]] = [[]]  # of what was launched together
 
     def __getattr__(self, name: str) -> Any:
         """All else is the runtime's own."""
@@ -77,13 +88,26 @@ class Marks:
         shared_bytes: int = 0,
     ) -> None:
         """Run ``function`` between two events."""
-        if len(self.launches) % TOGETHER == 0:
+        queue = self.queues[-1]
+        if not queue:
             device.hold_up(HELD_UP)
         begun, ended = device.new_event(), device.new_event()
         begun.record()
         self._runtime.launch(function, grid, block, args, shared_bytes=shared_bytes)
         ended.record()
-        self.launches.append((function.name, begun, ended))
+        queue.append(Launch(function.name, begun, ended))
+        if len(queue) == TOGETHER:
+            self.queues.append([])
+
+    def constant(self, host: Array) -> Array:
+        """Copy ``host`` to the device, and wait until that has worked off its queue."""
+        self.queues.append([])
+        return self._runtime.constant(host)
+
+    def upload(self, host: Array, into: Array) -> None:
+        """The same, into an array that is there."""
+        self.queues.append([])
+        self._runtime.upload(host, into)
 
     @staticmethod
     def record(work: Callable[[], None]) -> Callable[[], None]:
@@ -98,28 +122,28 @@ def measure_kernels(config: RunConfig, precision: Precision, steps: int) -> Kern
     ours = DeviceOurs(config, precision, cast(Runtime, marks))  # what it lacks, __getattr__ has
     for _ in range(WARM_UP):
         ours.train()
-    marks.launches.clear()
+    marks.queues = [[]]
     for _ in range(steps):
         ours.train()
-    marks.launches[-1][2].synchronize()
-    return kernel_table(marks.launches, steps)
+    queues = [queue for queue in marks.queues if queue]
+    queues[-1][-1].ended.synchronize()
+    return kernel_table(queues, steps)
 
 
-def kernel_table(launches: list[tuple[str, Event, Event]], steps: int) -> KernelTable:
-    """Add up the ``launches`` of ``steps`` steps by the kernels' names."""
+def kernel_table(queues: list[list[Launch]], steps: int) -> KernelTable:
+    """Add up the launches of ``steps`` steps by the kernels' names."""
     counts: Counter[str] = Counter()
     seconds: defaultdict[str, float] = defaultdict(float)
-    for name, begun, ended in launches:
-        counts[name] += 1
-        seconds[name] += device.milliseconds(begun, ended) / 1e3
-    between = sum(
-        device.milliseconds(launches[i - 1][2], launches[i][1]) / 1e3
-        for i in range(len(launches))
-        if i % TOGETHER  # before the others the device was held up
-    )
+    between = 0.0
+    for queue in queues:
+        for launch in queue:
+            counts[launch.kernel] += 1
+            seconds[launch.kernel] += device.milliseconds(launch.begun, launch.ended) / 1e3
+        for launch, following in pairwise(queue):
+            between += device.milliseconds(launch.ended, following.begun) / 1e3
     total = sum(seconds.values()) + between
     rows = [
         KernelRow(name, counts[name] / steps, seconds[name] / steps, seconds[name] / total)
         for name in sorted(seconds, key=seconds.__getitem__, reverse=True)
     ]
-    return KernelTable(rows, len(launches) / steps, between / steps, total / steps)
+    return KernelTable(rows, counts.total() / steps, between / steps, total / steps)

@@ -10,8 +10,8 @@ What ``concat`` gives may be in a form of the table's own, which its ``group_nor
 ``concat_backward``.
 
 ``prepare_linear`` and ``prepare_conv2d`` let a table keep weights in a form of its own (turned,
-transformed, split, of another type). They are called once per optimiser step, and the result takes
-the place of the weight.
+transformed, split, of another type), and the result takes the place of the weight. They are called
+again when the weights have changed, unless the table brings that form up to date by itself.
 """
 
 from __future__ import annotations

@@ -2,15 +2,16 @@
 
 Drawing the batch, forward, backward, clipping, Adam and EMA follow one another on the device, and
 whatever differs between two steps (the number of the step above all) lies in its memory. The host
-only launches. Every now and then it has copied what the last steps found, and then reports on one
-of them with each that it launches, so that the device need not wait. The numbers are those of
-``training.step``, up to rounding, and so a run may go from one device to another.
+only launches. Every 64 steps it has copied what they found, and some steps later, when the copy has
+surely come, begins to report on one of them with each that it launches: the device never waits for
+it. The numbers are those of ``training.step``, up to rounding, and so a run may go from one device
+to another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain
 from typing import final
 
 import numpy as np
@@ -23,7 +24,7 @@ from tinyddpm.kernels.cuda.gradients import Gradients
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
 from tinyddpm.kernels.cuda.operands import Operands, PreparedWeight
 from tinyddpm.kernels.cuda.partial_sums import in_parts
-from tinyddpm.kernels.cuda.runtime import Precision, Runtime
+from tinyddpm.kernels.cuda.runtime import AHEAD, Precision, Runtime
 from tinyddpm.kernels.cuda.second_moment import SecondMoment
 from tinyddpm.kernels.cuda.table import cuda_table
 from tinyddpm.kernels.cuda.update import Buffers, Recipe, Updates
@@ -79,8 +80,9 @@ class DeviceTrainer:
         recipe = Recipe(*rate, config.grad_clip, config.ema_decay)
         self._updates = Updates(runtime, buffers, self._losses.rows, recipe)
         self._replay: Callable[[], None] | None = None
-        self._next, self._copied = 0, 0  # the step that the device is at, and the last one copied
-        self._told: Iterator[tuple[int, StepReport]] = iter(())  # of what was copied
+        self._next = 0  # the step that the device is at
+        self._copied, self._told = 0, 0  # the last steps whose findings were copied, and told
+        self._reports: Iterator[tuple[int, StepReport]] = iter(())  # of what was copied
 
     def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
         """Launch step ``step``, and yield the report that is due, if any, on one long before.
@@ -97,14 +99,15 @@ class DeviceTrainer:
         else:
             self._replay()
         self._next = step + 1
-        yield from islice(self._told, 1)
         if step - self._copied == ROWS:
-            yield from self._told
-            self._told = self._copy()
+            self._reports = chain(self._reports, self._copy())
+        if step - self._told > ROWS + AHEAD:
+            yield next(self._reports)
 
     def _begin_at(self, step: int) -> None:
         self._updates.begin_at(step)
-        self._copied, self._told = step - 1, iter(())
+        self._copied = self._told = step - 1
+        self._reports = iter(())
         if self._learnt:
             self._learnt.restore(self.times.state())
 
@@ -114,10 +117,9 @@ class DeviceTrainer:
         Raises:
             NonFiniteError: as in ``advance``.
         """
-        yield from self._told
         if self._copied < self._next - 1:
-            self._told = self._copy()
-            yield from self._told
+            self._reports = chain(self._reports, self._copy())
+        yield from self._reports
 
     def _copy(self) -> Iterator[tuple[int, StepReport]]:
         """Have copied what the steps since the last copy found; their reports wait for that."""
@@ -128,7 +130,7 @@ class DeviceTrainer:
         def reports() -> Iterator[tuple[int, StepReport]]:
             found, lengths = losses(), norms()
             for step in steps:
-                row = step % ROWS
+                row, self._told = step % ROWS, step
                 yield step, self._report(step, found[row].astype(np.float64), float(lengths[row]))
 
         return reports()

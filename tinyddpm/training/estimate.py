@@ -1,10 +1,9 @@
 """What a run will take, before it is begun: found by doing its first few steps for real.
 
 Memory is the most that the process and its workers have had after these steps and the beginning of
-a preview, for all that follow do the same; of a GPU's, what they have taken by then, for they give
-nothing back. A checkpoint is four flat float32 arrays (see
-``checkpoint``), 16 bytes a parameter. Time is the median of the steps after the first, times the
-steps to be done, and the previews between them.
+a preview, for all that follow do the same; of a GPU, what is taken by then. A checkpoint is four
+flat float32 arrays (see ``checkpoint``), 16 bytes a parameter. Time is the median of the steps
+after the first, times the steps to be done, and the previews between them.
 
 On a CPU a step takes its shards in turn. Of a long one only the first few are timed, and the rest
 take as long; and no step is done at all if there is not the memory that it takes at the least.
@@ -46,8 +45,8 @@ class Estimate(NamedTuple):
         least_memory: of the host, what the steps take at least; 0 on a GPU, where it is not known.
         free_memory: of the host.
         peak_memory: of the host, of this process and its workers; None if no step was done.
-        card_memory: of the GPU; None on a CPU.
-        card_free: what was free of it before; None on a CPU.
+        card_memory: of the GPU, what the run has taken; None on a CPU.
+        card_free: of the GPU, what was free before; None on a CPU.
         checkpoint: one of them, as a file.
         checkpoints: how many there will be at the end.
         metrics: the file of metrics at the end.

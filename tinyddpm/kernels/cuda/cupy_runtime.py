@@ -27,6 +27,7 @@ import numpy.typing as npt
 from tinyddpm.arrays import Array, compiled
 from tinyddpm.errors import DeviceError
 from tinyddpm.kernels.cuda.runtime import (
+    AHEAD,
     Argument,
     Dim3,
     Function,
@@ -37,7 +38,6 @@ from tinyddpm.kernels.cuda.source import Defines, signatures, source
 
 _SHARED_WITHOUT_ASKING = 48 * 1024
 _NULL = np.uint64(0)
-_AHEAD = 8  # launches of a graph that may wait for the GPU: enough to keep it busy
 
 
 @final
@@ -247,5 +247,5 @@ class _Replay:
         """Launch it, not too far ahead of the GPU: who counts launches counts work that is done."""
         self._graph.launch(self._stream)
         self._ends.append(self._stream.record(self._event()))
-        if len(self._ends) > _AHEAD:
+        if len(self._ends) > AHEAD:
             self._ends.popleft().synchronize()

@@ -6,6 +6,8 @@
 #include "items.cuh"
 #include "prims.cuh"
 
+static_assert(SHORT == 32, "a lane for each value");
+
 struct Found {
   const float* parts;
   long long number, distance, start, count, first_item;

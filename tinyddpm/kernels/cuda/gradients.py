@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import final
 
+import numpy as np
+
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.items import table_of
 from tinyddpm.kernels.cuda.partial_sums import Gradient, InParts
@@ -34,21 +36,23 @@ class Gradients:
 
     def __init__(self, runtime: Runtime, sizes: Sequence[int]) -> None:
         self._runtime, self._sizes = runtime, sizes
-        self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _LONG)),))
+        self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _SHORT)),))
 
     def gather(self, found: Sequence[Gradient], grad: Array) -> None:
         """Write the gradients ``found``, one of each parameter, into ``grad``, flat.
 
         Raises:
-            ValueError: they are more or fewer.
+            ValueError: they are more or fewer, or one has another type or size.
         """
         if len(found) != len(self._sizes):
             raise ValueError(f"{len(self._sizes)} gradients were expected: got {len(found)}")
-        in_parts = [_parts(gradient) for gradient in found]  # kept until the launch
-        starts = accumulate(self._sizes, initial=0)
+        in_parts = [  # kept until the launch
+            _parts(gradient, size) for gradient, size in zip(found, self._sizes, strict=True)
+        ]
+        starts = [*accumulate(self._sizes, initial=0)][:-1]
         rows = [
             (self._runtime.address(parts), len(parts), _distance(parts), start, size)
-            for parts, start, size in zip(in_parts, starts, self._sizes, strict=False)
+            for parts, start, size in zip(in_parts, starts, self._sizes, strict=True)
         ]
         items = [
             blocks(size, _LONG if number <= _FEW else _SHORT) for _, number, _, _, size in rows
@@ -59,11 +63,16 @@ class Gradients:
         self._runtime.launch(function, (len(self.partial_squares),), (_THREADS,), args)
 
 
-def _parts(gradient: Gradient) -> Array:
-    """The parts (P, …) of ``gradient``: itself alone, without gaps, where it is whole."""
-    if isinstance(gradient, InParts):
-        return gradient.parts
-    return contiguous(gradient)[None]
+def _parts(gradient: Gradient, size: int) -> Array:
+    """The parts (P, …) of ``gradient``: itself alone, without gaps, where it is whole.
+
+    The kernel is told their addresses alone, so that no launch would find them wrong.
+    """
+    parts = gradient.parts if isinstance(gradient, InParts) else contiguous(gradient)[None]
+    one = parts[0]
+    if one.dtype != np.float32 or one.size != size or not one.flags.c_contiguous:
+        raise ValueError(f"a gradient must be {size} float32 in a row: got {one.size} {one.dtype}")
+    return parts
 
 
 def _distance(parts: Array) -> int:

@@ -87,5 +87,6 @@ image_losses(const float* output, const float* target, const float* x0, const fl
     doutput[from] = share * dprediction;
   }
   float loss = block_sum<256>(squares / size + per_nat * nats, partial);
-  if (threadIdx.x == 0) losses[(long long)(state[0] % ROWS) * batch + image] = loss;
+  // After a step that failed its batch may be another: the losses that were found stay.
+  if (threadIdx.x == 0 && !state[1]) losses[(long long)(state[0] % ROWS) * batch + image] = loss;
 }

@@ -26,7 +26,6 @@ from tinyddpm.kernels.cuda.runtime import (
     Precision,
     Runtime,
     blocks,
-    contiguous,
 )
 from tinyddpm.kernels.cuda.source import Defines
 
@@ -49,7 +48,6 @@ FORMATS: dict[Precision, Format] = {
     "tf32": Format(np.uint32, 4, "tf32"),
     "bf16": Format(np.uint16, 8, "bf16"),
 }
-
 
 C_NAMES = {np.dtype(form.dtype).name: form.c_name for form in FORMATS.values()}
 
@@ -133,11 +131,11 @@ class Operands:
         return operand, self._sum_up(self._runtime, partial[:, 0])
 
     def weights(self, weight: Array) -> Weights:
-        """Return ``weight`` (kh, kw, C_in, C_out) with its operands."""
+        """Return ``weight`` (kh, kw, C_in, C_out), without gaps, with its operands."""
         kh, kw, c_in, c_out = weight.shape
         by_out = self._runtime.empty((c_out, kh, kw, self._padded(c_in)), self._format.dtype)
         by_in = self._runtime.empty((c_in, kh, kw, self._padded(c_out)), self._format.dtype)
-        made = Weights(contiguous(weight), Operand(by_out, c_in), Operand(by_in, c_out))
+        made = Weights(weight, Operand(by_out, c_in), Operand(by_in, c_out))
         self._pack_weights([made])
         return made
 
@@ -154,15 +152,16 @@ class Operands:
         """
         made: list[Weights] = []
         for weight in prepared:
-            made += weight.forms.values()
-            if "folded" in weight.forms:
-                self._fold(weight.values, weight.folded.values)
+            plain, folded = weight.made
+            if folded:
+                self._fold(weight.values, folded.values)
+            made += [form for form in (plain, folded) if form]
         if made:
             self._pack_weights(made)
 
     def _fold(self, weight: Array, folded: Array) -> None:
         _, _, c_in, c_out = weight.shape
-        args = (contiguous(weight), folded, c_in * c_out)
+        args = (weight, folded, c_in * c_out)
         self._launch("fold_doubling", (blocks(c_in * c_out, _THREADS),), (_THREADS,), args)
 
     def _pack_weights(self, weights: Sequence[Weights]) -> None:
@@ -206,23 +205,33 @@ class Operands:
 
 @final
 class PreparedWeight:
-    """A weight (kh, kw, C_in, C_out), and its operands, made when first asked for and kept."""
+    """A weight (kh, kw, C_in, C_out), and its operands, made when first asked for and kept.
 
-    def __init__(self, weight: Array, operands: Operands) -> None:
-        self.values, self._operands = contiguous(weight), operands
-        self.kernel: tuple[int, int] = weight.shape[:2]
-        self.forms: dict[str, Weights] = {}
+    Raises:
+        ValueError: it has gaps, and so could only be copied, once.
+    """
+
+    def __init__(self, values: Array, operands: Operands) -> None:
+        if not values.flags.c_contiguous:
+            raise ValueError(f"a weight must have no gaps: got strides {values.strides}")
+        self.values, self._operands = values, operands
+        self.kernel: tuple[int, int] = values.shape[:2]
+        self._plain: Weights | None = None
+        self._folded: Weights | None = None
 
     @property
     def plain(self) -> Weights:
         """For a convolution."""
-        if "plain" not in self.forms:
-            self.forms["plain"] = self._operands.weights(self.values)
-        return self.forms["plain"]
+        self._plain = self._plain or self._operands.weights(self.values)
+        return self._plain
 
     @property
     def folded(self) -> Weights:
         """For doubling and convolution in one."""
-        if "folded" not in self.forms:
-            self.forms["folded"] = self._operands.doubling_weights(self.values)
-        return self.forms["folded"]
+        self._folded = self._folded or self._operands.doubling_weights(self.values)
+        return self._folded
+
+    @property
+    def made(self) -> tuple[Weights | None, Weights | None]:
+        """Plain and folded, as far as they were asked for."""
+        return self._plain, self._folded

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.runtime import Runtime, blocks
 
-_WAITING = 1 << 23  # bytes of parts that may wait: those of large weights would fill the memory
+_WAITING = 1 << 23  # bytes of a sum's parts that may wait: large weights' would fill the memory
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ Argument = Array | int | float | None  # None: a null pointer
 Dim3 = tuple[int, ...]
 Precision = Literal["fp32", "tf32", "bf16"]  # what products are made of; sums are always float32
 
+AHEAD = 8  # launches of a recording that may wait for the device: enough to keep it busy
 SHARED_BYTES = 99 * 1024  # what a block may use on every card from sm_80 on
 GRID_LIMITS, BLOCK_LIMITS, BLOCK_THREADS = (2**31 - 1, 65535, 65535), (1024, 1024, 64), 1024
 
