@@ -51,7 +51,7 @@ class AddTime:
         """Return ``(dx, demb)``."""
         dh = self.norm.backward(dy, saved.norm)
         dx, de = self.conv.backward_shifted(dh, saved.conv)
-        return dx, self.project.backward(de, saved.project)
+        return dx, self.project.backward(de, saved.project, other_bias=self.conv.bias)
 
 
 class ScaleShiftTimeSaved(NamedTuple):

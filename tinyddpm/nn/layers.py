@@ -39,12 +39,14 @@ class Linear:
         """Map (…, C_in) to (…, C_out)."""
         return self.kernels.linear(x, self.weight.prepared, self.bias.value)
 
-    def backward(self, dy: Array, saved: Any) -> Array:
-        """Return ``dx``."""
+    def backward(self, dy: Array, saved: Any, other_bias: Parameter | None = None) -> Array:
+        """Return ``dx``; ``other_bias`` is added to y elsewhere, and has the bias's gradient."""
         dx: Array
         dx, dweight, dbias = self.kernels.linear_backward(dy, saved)
         self.weight.grad += dweight
         self.bias.grad += dbias
+        if other_bias is not None:
+            other_bias.grad += dbias
         return dx
 
 
@@ -108,10 +110,9 @@ class Conv2d:
         return self.op(x, self.weight.prepared, self.bias.value + shift)
 
     def backward_shifted(self, dy: Array, saved: Any) -> tuple[Array, Array]:
-        """Return ``(dx, dshift)``."""
+        """Return ``(dx, dshift)``; whoever made ``shift`` has the bias's gradient, Σ_n dshift."""
         dx, dweight, dshift = self.op_backward(dy, saved)
         self.weight.grad += dweight
-        self.bias.grad += dshift.sum(axis=0)
         return dx, dshift
 
 
