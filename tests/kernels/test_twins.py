@@ -36,7 +36,8 @@ class Case(NamedTuple):
 def linears(draw):
     c_in, c_out = draw(small), draw(small)
     leading = draw(st.lists(small, min_size=1, max_size=3))
-    return Case([(*leading, c_in), (c_in, c_out), (c_out,)], {})
+    residual = [(*leading, c_out)] if draw(st.booleans()) else []
+    return Case([(*leading, c_in), (c_in, c_out), (c_out,), *residual], {})
 
 
 @st.composite

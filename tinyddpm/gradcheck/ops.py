@@ -35,7 +35,9 @@ Draw = Callable[..., Array]
 def op_cases(seed: int = 0) -> Iterator[Case]:
     """Yield the cases at points drawn from ``seed``."""
     draw: Draw = np.random.Generator(np.random.Philox(seed)).standard_normal
-    yield Case("linear", linear, linear_backward, (draw((2, 5, 3)), draw((3, 4)), draw(4)))
+    inputs = draw((2, 5, 3)), draw((3, 4)), draw(4)
+    yield Case("linear", linear, linear_backward, inputs)
+    yield Case("linear, residual", _linear_onto, _linear_onto_backward, (*inputs, draw((2, 5, 4))))
     yield from _convolutions(draw)
     yield from _elementwise_and_norms(draw)
     yield from _attentions(draw)
@@ -61,6 +63,14 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
     yield Case("conv2d, biases and residual", _conv2d_onto, _conv2d_onto_backward, onto)
     inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
     yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
+
+
+def _linear_onto(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:
+    return linear(x, weight, bias, residual=residual)
+
+
+def _linear_onto_backward(dy: Array, saved: Any) -> tuple[Array, ...]:
+    return *linear_backward(dy, saved), dy
 
 
 def _conv2d_onto(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:

@@ -94,11 +94,12 @@ class AttentionBlock:
     def forward(self, x: Array) -> tuple[Array, AttentionBlockSaved]:
         """Map ``x`` (N, H, W, C) to the same shape."""
         n, height, width, channels = x.shape
+        tokens = n, height * width, channels
         h, norm = self.norm.forward(x)
-        h, qkv = self.qkv.forward(h.reshape(n, height * width, channels))
+        h, qkv = self.qkv.forward(h.reshape(tokens))
         h, attended = self.kernels.attention(h, heads=self.heads, qkv_order=self.qkv_order)
-        h, out = self.out.forward(h)
-        return x + h.reshape(x.shape), AttentionBlockSaved(norm, qkv, attended, out)
+        y, out = self.out.forward_onto(x.reshape(tokens), h)
+        return y.reshape(x.shape), AttentionBlockSaved(norm, qkv, attended, out)
 
     def backward(self, dy: Array, saved: AttentionBlockSaved) -> Array:
         """Return ``dx``."""

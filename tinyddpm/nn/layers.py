@@ -39,6 +39,12 @@ class Linear:
         """Map (…, C_in) to (…, C_out)."""
         return self.kernels.linear(x, self.weight.prepared, self.bias.value)
 
+    def forward_onto(self, residual: Array, x: Array) -> tuple[Array, Any]:
+        """Return ``residual`` (…, C_out) plus the layer of ``x``; the gradient of ``residual`` is
+        ``dy``.
+        """
+        return self.kernels.linear(x, self.weight.prepared, self.bias.value, residual=residual)
+
     def backward(self, dy: Array, saved: Any, other_bias: Parameter | None = None) -> Array:
         """Return ``dx``; ``other_bias`` is added to y elsewhere, and has the bias's gradient."""
         dx: Array

@@ -1,6 +1,6 @@
 """A dense layer over the last axis.
 
-y = x weight + bias
+y = x weight + bias + residual
 dx = dy weightᵀ        dweight = Σ xᵀ dy        dbias = Σ dy        (sums over all leading axes)
 """
 
@@ -18,9 +18,12 @@ class LinearSaved(NamedTuple):
     weight: Array  # (C_in, C_out)
 
 
-def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearSaved]:
-    """Map ``x`` (…, C_in) to (…, C_out)."""
-    return x @ weight + bias, LinearSaved(x, weight)
+def linear(
+    x: Array, weight: Array, bias: Array, *, residual: Array | None = None
+) -> tuple[Array, LinearSaved]:
+    """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``, whose gradient is ``dy``."""
+    y, saved = x @ weight + bias, LinearSaved(x, weight)
+    return y if residual is None else y + residual, saved
 
 
 def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:

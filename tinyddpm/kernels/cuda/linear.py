@@ -31,20 +31,28 @@ class Linears:
         """Take a weight (C_in, C_out) whose values stay as they are for a while."""
         return PreparedWeight(weight[None, None], self._operands)
 
-    def forward(self, x: Array, weight: PreparedWeight, bias: Array) -> tuple[Array, LinearSaved]:
-        """Map ``x`` (…, C_in) to (…, C_out)."""
-        operand = self._operands.image(x.reshape(1, 1, -1, x.shape[-1]))
-        y = self._products.convolve(operand, weight.plain.by_out, _row(operand), bias)
+    def forward(
+        self, x: Array, weight: PreparedWeight, bias: Array, *, residual: Array | None = None
+    ) -> tuple[Array, LinearSaved]:
+        """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``."""
+        operand, rows = self._operands.image(_in_a_row(x)), weight.plain.by_out
+        added = None if residual is None else _in_a_row(residual)
+        y = self._products.convolve(operand, rows, _row(operand), bias, residual=added)
         return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weight)
 
     def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
         x, weight = saved
-        operand, dbias = self._operands.image_and_sums(dy.reshape(1, 1, -1, dy.shape[-1]))
+        operand, dbias = self._operands.image_and_sums(_in_a_row(dy))
         geometry = _row(operand)
         dx = self._products.convolve(operand, weight.plain.by_in, geometry)
         partial = self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
         return dx.reshape(*dy.shape[:-1], -1), self._sum_up(self._runtime, partial), dbias
+
+
+def _in_a_row(x: Array) -> Array:
+    """``x`` (…, C) as an image of one row, (1, 1, rows, C)."""
+    return x.reshape(1, 1, -1, x.shape[-1])
 
 
 def _row(x: Operand) -> Geometry:
