@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tinyddpm.data.glyphs import glyphs
 from tinyddpm.errors import CheckpointError, NonFiniteError
@@ -247,7 +248,11 @@ def test_a_run_that_another_process_took_further_is_not_taken_back(tmp_path):
 def test_a_signal_saves_and_draws_no_preview(tmp_path):
     execution = loop.Execution(threads=1, save_every=0, preview_every=1)
     run_to(tmp_path / "run", stop_after=2, execution=execution)
-    assert [p.name for p in (tmp_path / "run" / "samples").iterdir()] == ["step-00000001.png"]
+    (preview,) = (tmp_path / "run" / "samples").iterdir()
+    assert preview.name == "step-00000001.png"
+    side = CONFIG.network.image_size * (56 // CONFIG.network.image_size)  # shown larger
+    with Image.open(preview) as picture:
+        assert picture.size == (4 * side + 3, 4 * side + 3)
 
 
 def test_a_prolonged_run_says_so_in_its_config(tmp_path):

@@ -19,7 +19,7 @@ from tinyddpm.figures.animation import (
     save_animation,
     save_frames,
 )
-from tinyddpm.figures.grid import grid, grid_size, save_png
+from tinyddpm.figures.grid import grid, grid_size, save_png, zoom_for
 from tinyddpm.files import write_atomically
 from tinyddpm.output_folder import check_folder_of
 
@@ -72,7 +72,7 @@ class SampleFiles(NamedTuple):
             UsageError: they make a picture too large for the file.
         """
         if self.gif:
-            size = grid_size(shape, columns=columns, zoom=_zoom(shape))
+            size = grid_size(shape, columns=columns, zoom=zoom_for(shape))
             check_animation_size(self.gif, size)
 
     def write(self, film: list[ByteArray], columns: int | None) -> None:
@@ -83,7 +83,7 @@ class SampleFiles(NamedTuple):
             columns: images in a row; None: as many as make the picture nearly square.
         """
         images = film[-1]
-        sheet = partial(grid, columns=columns, zoom=_zoom(images.shape))
+        sheet = partial(grid, columns=columns, zoom=zoom_for(images.shape))
         save_png(sheet(images), self.out)
         click.echo(self.out)
         if self.npz:
@@ -97,8 +97,3 @@ class SampleFiles(NamedTuple):
         if self.frames:
             save_frames(map(sheet, film), self.frames)
             click.echo(self.frames)
-
-
-def _zoom(shape: tuple[int, ...]) -> int:
-    """Small images are shown larger."""
-    return max(1, 56 // shape[1])

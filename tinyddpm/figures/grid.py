@@ -56,6 +56,11 @@ def grid_size(
     return columns * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap
 
 
+def zoom_for(shape: tuple[int, ...]) -> int:
+    """Return the zoom at which small images of ``shape`` (N, H, W, C) are looked at with ease."""
+    return max(1, 56 // shape[1])
+
+
 def _square(n: int) -> int:
     """The columns that make a sheet of ``n`` images nearly square."""
     return math.ceil(math.sqrt(n))

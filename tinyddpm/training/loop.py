@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tinyddpm.arrays import to_device, to_host
 from tinyddpm.data.dataset import ByteArray, Dataset
 from tinyddpm.errors import CheckpointError
-from tinyddpm.figures.grid import grid, save_png
+from tinyddpm.figures.grid import grid, save_png, zoom_for
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.parallel import Workers
 from tinyddpm.training.checkpoint import Checkpoint
@@ -231,7 +231,7 @@ def preview(
         stream="preview",
         threads=execution.threads,
     )
-    save_png(grid(images), run.samples / f"step-{step:08d}.png")
+    save_png(grid(images, zoom=zoom_for(images.shape)), run.samples / f"step-{step:08d}.png")
     return images
 
 
