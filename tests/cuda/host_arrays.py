@@ -1,12 +1,13 @@
 """A real GPU for tests that are written for the simulated one, whose arrays are NumPy's."""
 
 import numpy as np
+from host_memory import HostMemory
 
 from tinyddpm.kernels.cuda.runtime import Function
 from tinyddpm.kernels.cuda.source import signatures
 
 
-class HostArrays:
+class HostArrays(HostMemory):
     """A ``Runtime`` on NumPy arrays: for every launch they are taken to the GPU, and back.
 
     So a kernel may only work on what it is passed, and not on what a table tells it to.
@@ -33,24 +34,5 @@ class HostArrays:
                 array[...] = self._cupy.asnumpy(taken[key])
 
     def empty(self, shape, dtype=np.float32):
-        return (
-            np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize, 0xFF, np.uint8)
-            .view(dtype)
-            .reshape(shape)
-        )
-
-    def zeros(self, shape, dtype=np.float32):
-        return np.zeros(shape, dtype)
-
-    def constant(self, host):
-        return host.copy()
-
-    def address(self, array):
-        return array.ctypes.data
-
-    def upload(self, host, into):
-        into[...] = host
-
-    def download(self, array):
-        copy = array.copy()
-        return lambda: copy
+        memory = np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize, 0xFF, np.uint8)
+        return memory.view(dtype).reshape(shape)

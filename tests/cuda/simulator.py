@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from builds import BUILDS
+from host_memory import HostMemory
 
 from tinyddpm.kernels.cuda.runtime import Function, check_launch, exact_arguments
 from tinyddpm.kernels.cuda.source import signatures, source
@@ -61,7 +62,7 @@ def _entry(name, parameters):
     )
 
 
-class SimRuntime:
+class SimRuntime(HostMemory):
     """A ``Runtime`` on NumPy arrays.
 
     Args:
@@ -122,30 +123,6 @@ class SimRuntime:
         array = memory[start : start + size].view(dtype).reshape(shape)
         self._guarded.append((weakref.ref(memory), start, start + size))
         return array
-
-    def zeros(self, shape, dtype=np.float32):
-        array = self.empty(shape, dtype)
-        array[...] = 0
-        return array
-
-    def constant(self, host):
-        array = self.empty(host.shape, host.dtype)
-        array[...] = host
-        return array
-
-    def address(self, array):
-        return array.ctypes.data
-
-    def upload(self, host, into):
-        into[...] = host
-
-    def download(self, array):
-        copy = array.copy()
-        return lambda: copy
-
-    def record(self, work):
-        work()
-        return work
 
     def _check_margins(self, name):
         for _ in range(len(self._guarded)):
