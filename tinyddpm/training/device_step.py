@@ -11,7 +11,7 @@ to another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import final
 
 import numpy as np
@@ -102,7 +102,7 @@ class DeviceTrainer:
         if step - self._copied == ROWS:
             self._reports = chain(self._reports, self._copy())
         if step - self._told > ROWS + AHEAD:
-            yield next(self._reports)
+            yield from islice(self._reports, 1)
 
     def _begin_at(self, step: int) -> None:
         self._updates.begin_at(step)
