@@ -63,3 +63,15 @@ def test_losses_and_their_gradient_are_those_of_the_host(card, predict, variance
     assert not losses.rows[:7].any()
     for mine, theirs in zip(doutput, dexpected, strict=True):  # image by image: scales differ
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=3e-6 * np.abs(theirs).max())
+
+
+def test_the_losses_of_a_step_that_failed_stay(card):
+    """Its batch may be another when it is done once more."""
+    config = DiffusionConfig(T=5)
+    batches, _ = drawn(card, config.build(), seed=1)
+    losses, output = Losses(card, loss_table(config, 300), 5), np.ones((5, 10, 10, 3), np.float32)
+    losses.gradient(output, batches, np.array([3, 0], np.uint32))
+    found = losses.rows.copy()
+    assert found[3].all()
+    losses.gradient(2 * output, batches, np.array([3, 3], np.uint32))
+    np.testing.assert_array_equal(losses.rows, found)

@@ -37,7 +37,7 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     draw: Draw = np.random.Generator(np.random.Philox(seed)).standard_normal
     inputs = draw((2, 5, 3)), draw((3, 4)), draw(4)
     yield Case("linear", linear, linear_backward, inputs)
-    yield Case("linear, residual", _linear_onto, _linear_onto_backward, (*inputs, draw((2, 5, 4))))
+    yield _onto("linear, residual", linear, linear_backward, (*inputs, draw((2, 5, 4))))
     yield from _convolutions(draw)
     yield from _elementwise_and_norms(draw)
     yield from _attentions(draw)
@@ -60,25 +60,20 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
         forward = partial(conv2d, stride=stride, pad=pad)
         yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
     onto = draw((2, 4, 3, 5)), draw((3, 3, 5, 2)), draw((2, 2)), draw((2, 4, 3, 2))
-    yield Case("conv2d, biases and residual", _conv2d_onto, _conv2d_onto_backward, onto)
+    yield _onto("conv2d, biases and residual", conv2d, conv2d_backward, onto)
     inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
     yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
 
 
-def _linear_onto(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:
-    return linear(x, weight, bias, residual=residual)
+def _onto(
+    name: str, op: Forward, op_backward: Callable[..., Any], inputs: tuple[Array, ...]
+) -> Case:
+    """An op that adds the last of its inputs, whose gradient is ``dy``."""
 
+    def forward(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:
+        return op(x, weight, bias, residual=residual)
 
-def _linear_onto_backward(dy: Array, saved: Any) -> tuple[Array, ...]:
-    return *linear_backward(dy, saved), dy
-
-
-def _conv2d_onto(x: Array, weight: Array, bias: Array, residual: Array) -> tuple[Array, Any]:
-    return conv2d(x, weight, bias, residual=residual)
-
-
-def _conv2d_onto_backward(dy: Array, saved: Any) -> tuple[Array, ...]:
-    return *conv2d_backward(dy, saved), dy
+    return Case(name, forward, lambda dy, saved: (*op_backward(dy, saved), dy), inputs)
 
 
 def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:

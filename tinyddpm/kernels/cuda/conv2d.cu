@@ -1,6 +1,6 @@
 // Convolution, its transpose and its weight gradient as products of matrices that are gathered while
-// they are multiplied, on tensor cores. OPERAND is bf16 or tf32; products are added
-// up in float32. MULTIPLY is mma_bf16 or mma_tf32.
+// they are multiplied, on tensor cores. OPERAND is bf16 or tf32; products are added up in
+// float32. MULTIPLY is mma_bf16 or mma_tf32.
 //
 //     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
 //                       m: pixel of y, k: (tap, channel); an image may have a bias of its own,

@@ -323,7 +323,7 @@ group_norm_forward(const float* ALIGNED x, const float* ALIGNED x_rest, const fl
                    int channels, int split, int groups, int slab_pixels, int pivot_pixel,
                    float norm_eps) {
   DYNAMIC_SHARED(memory);
-  float2* mine = (float2*)memory;   // (G,)
+  float2* mine = (float2*)memory; // (G,)
   float* table = (float*)(mine + groups + groups % 2); // (rows, 2, C)
   Slab s = this_slab(pixels, channels, split, groups, slab_pixels, to_next);
   add_up_x(table, x, x_rest, s, pivot_pixel);
