@@ -138,7 +138,9 @@ def test_without_a_gpu_one_error_says_so(cli, monkeypatch):
     ("args", "settings"),
     [
         ([], {"batch": 64, "precision": "fp32", "modes": ()}),
+        (["--preset", "cifar10"], {"batch": 8}),
         (["--device", "cuda"], {"batch": 128, "precision": "tf32", "modes": ()}),
+        (["--device", "cuda", "--preset", "cifar10"], {"batch": 128}),
         (
             ["--device", "cuda", "--batch", "8", "--precision", "fp32"],
             {"batch": 8, "precision": "fp32"},
