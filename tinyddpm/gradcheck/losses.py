@@ -43,7 +43,9 @@ def loss_cases(seed: int = 0) -> Iterator[Case]:
         diffusion = GaussianDiffusion(SCHEDULE, predict, "learned")
         yield _predict_x0(diffusion, draw)
         yield _p_mean_variance(diffusion, draw)
-        yield _bound_term(diffusion, draw)
+        yield _bound_term(diffusion, draw, clip=False)
+        yield _bound_term(diffusion, draw, clip=True)
+        yield _bound_term_with_decoder(diffusion, draw)
         yield _image_losses(GaussianDiffusion(SCHEDULE, predict), "simple", draw)
         yield _image_losses(GaussianDiffusion(SCHEDULE, predict), "vlb", draw)
         yield _image_losses(diffusion, "vlb", draw)
@@ -124,16 +126,39 @@ def _p_mean_variance(diffusion: GaussianDiffusion, draw: Draw) -> Case:
     return Case(f"p_mean_variance, {diffusion.predict}", forward, backward, (_output(draw),))
 
 
-def _bound_term(diffusion: GaussianDiffusion, draw: Draw) -> Case:
+def _bound_term(diffusion: GaussianDiffusion, draw: Draw, *, clip: bool) -> Case:
     x0, xt = draw(SHAPE), draw(SHAPE)
 
     def forward(output: Array) -> tuple[Array, Any]:
-        return diffusion.bound_term(output, x0, xt, TIMES, clip=False)
+        return diffusion.bound_term(output, x0, xt, TIMES, clip=clip)
 
     def backward(dnats: Array, saved: Any) -> tuple[Array]:
         return (diffusion.bound_term_backward(dnats, saved),)
 
-    return Case(f"bound_term, {diffusion.predict}", forward, backward, (_output(draw),))
+    name = f"bound_term, {diffusion.predict}" + (", clipped" if clip else "")
+    return Case(name, forward, backward, (_output(draw),))
+
+
+def _bound_term_with_decoder(diffusion: GaussianDiffusion, draw: Draw) -> Case:
+    """Images at t = 1 among others: L_0 as the integral, the other terms by themselves."""
+    times, xt = np.array([1, 5, 1]), draw(SHAPE)
+    x0 = LEVELS[np.resize([0, 1, 127, 128, 254, 255], SHAPE)]
+    first, others = times == 1, times > 1
+
+    def forward(output: Array) -> tuple[Array, Any]:
+        _, saved = diffusion.bound_term(output.real, x0, xt, times, clip=False)
+        reverse = diffusion.p_mean_variance(output[first], xt[first], 1, clip=False)
+        at_1 = x0[first].ravel(), reverse.x0_hat.ravel(), reverse.log_variance.ravel()
+        nats = np.empty(len(times), output.dtype)
+        nats[first] = -_log_integral(*at_1).reshape(len(x0[first]), -1).sum(axis=1)
+        rest = output[others], x0[others], xt[others], times[others]
+        nats[others], _ = diffusion.bound_term(*rest, clip=False)
+        return nats, saved
+
+    def backward(dnats: Array, saved: Any) -> tuple[Array]:
+        return (diffusion.bound_term_backward(dnats, saved),)
+
+    return Case(f"bound_term, {diffusion.predict}, t = 1", forward, backward, (_output(draw),))
 
 
 def _image_losses(diffusion: GaussianDiffusion, objective: Objective, draw: Draw) -> Case:
