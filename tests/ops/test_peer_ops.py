@@ -12,7 +12,6 @@ from tinyddpm.ops.conv2d import conv2d, conv2d_backward
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
-from tinyddpm.ops.mean_square import mean_square, mean_square_backward
 from tinyddpm.ops.silu import silu, silu_backward
 from tinyddpm.ops.softmax import softmax, softmax_backward
 from tinyddpm.ops.upsample import upsample, upsample_backward
@@ -184,19 +183,5 @@ def test_upsample(n, height, width, channels, seed):
         lambda dy, _: upsample_backward(dy),
         lambda x: last(F.interpolate(first(x), scale_factor=2, mode="nearest")),
         (n, height, width, channels),
-        seed=seed,
-    )
-
-
-@few
-@given(n=counts, height=sides, width=sides, channels=widths, seed=seeds)
-def test_mean_square(n, height, width, channels, seed):
-    shape = (n, height, width, channels)
-    target = np.random.default_rng(seed ^ 1).standard_normal(shape)
-    assert_agrees(
-        lambda prediction: mean_square(prediction, target),
-        mean_square_backward,
-        lambda prediction: F.mse_loss(prediction, torch.tensor(target)),
-        shape,
         seed=seed,
     )

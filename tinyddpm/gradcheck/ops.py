@@ -20,7 +20,6 @@ from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.group_norm_silu import group_norm_silu, group_norm_silu_backward
 from tinyddpm.ops.linear import linear, linear_backward
 from tinyddpm.ops.max_pool import max_pool, max_pool_backward
-from tinyddpm.ops.mean_square import mean_square, mean_square_backward
 from tinyddpm.ops.relu import relu, relu_backward
 from tinyddpm.ops.scale_shift import scale_shift, scale_shift_backward
 from tinyddpm.ops.silu import silu, silu_backward
@@ -45,7 +44,6 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     labels = np.array([2, 0, 2, 1])
     yield _single("embedding", partial(embedding, labels=labels), embedding_backward, draw((4, 3)))
     yield Case("concat", concat, concat_backward, (draw((2, 3, 2, 4)), draw((2, 3, 2, 3))))
-    yield Case("mean_square", _mean_square, _mean_square_backward, (draw((2, 3, 3, 2)),))
     yield from _classification(draw)
 
 
@@ -145,11 +143,3 @@ def _single(name: str, forward: Forward, backward: Callable[[Array, Any], Array]
 
     as_tuple: Backward = in_a_tuple
     return Case(name, forward, as_tuple, (x,))
-
-
-def _mean_square(prediction: Array) -> tuple[Array, Any]:
-    return mean_square(prediction, np.linspace(-1, 1, prediction.size).reshape(prediction.shape))
-
-
-def _mean_square_backward(dvalue: Array, saved: Any) -> tuple[Array]:
-    return (mean_square_backward(dvalue, saved),)
