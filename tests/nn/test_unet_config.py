@@ -8,6 +8,7 @@ import pytest
 
 from tinyddpm.errors import UsageError
 from tinyddpm.nn.config import PRESETS, UNetConfig
+from tinyddpm.nn.unet import UNet
 
 GOOD = {"image_size": 16, "channels": (8, 16), "groups": 4}
 
@@ -33,11 +34,34 @@ def test_a_size_that_can_be_halved_is_accepted(size):
     assert UNetConfig(**(GOOD | {"image_size": size, "channels": (8, 8, 8)})).image_size == size
 
 
-@pytest.mark.parametrize("name", ["groups", "heads"])
 @pytest.mark.parametrize("divisor", [3, 16, 0, -1])
-def test_groups_and_heads_divide_every_width(name, divisor):
-    message = refusal(**{name: divisor})
-    assert f"{name} must divide every width of (8, 16): got {divisor}" in message
+def test_groups_divide_every_width(divisor):
+    assert f"groups must divide every width of (8, 16): got {divisor}" in refusal(groups=divisor)
+
+
+@pytest.mark.parametrize(
+    ("heads", "attention_at", "widths"),
+    [(3, (), "(16,)"), (16, (16,), "(8, 16)"), (0, (), "(16,)"), (-1, (), "(16,)")],
+)
+def test_heads_divide_every_width_with_attention(heads, attention_at, widths):
+    message = refusal(heads=heads, attention_at=attention_at)
+    assert f"heads must divide every width of {widths}: got {heads}" in message
+
+
+def test_heads_need_not_divide_a_width_without_attention():
+    config = UNetConfig(**(GOOD | {"heads": 16}))
+    assert UNet(config).parameters.count == UNet(UNetConfig(**GOOD)).parameters.count
+
+
+@pytest.mark.parametrize("shift", [-1, 4])
+def test_an_embedding_shift_that_leaves_no_frequency_is_refused(shift):
+    assert f"got {shift} for (8, 16)" in refusal(embedding_shift=shift)
+    assert "embedding_shift must be a whole number" in refusal(embedding_shift=0.5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_scale_that_is_no_scale_is_refused(scale):
+    assert f"time_scale must be positive: got {scale}" in refusal(time_scale=scale)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])

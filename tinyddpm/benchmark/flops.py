@@ -51,7 +51,7 @@ class _Count:
     def __init__(self, config: UNetConfig) -> None:
         self.config = config
         self.width, self.size = config.channels[0], config.image_size
-        self.emb = 4 * config.channels[0]
+        self.emb = config.embedding_width
         self.conv2d = self.upsample_conv2d = self.attention = 0.0
         self.linear = 2.0 * (config.channels[0] * self.emb + self.emb * self.emb)
 

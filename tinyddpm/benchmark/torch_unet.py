@@ -32,7 +32,7 @@ class ResBlock(nn.Module):
         self.norm1, self.norm2 = Norm(c_in, config), Norm(c_out, config)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.time = nn.Linear(4 * config.channels[0], c_out * (2 if self.scale_and_shift else 1))
+        self.time = nn.Linear(config.embedding_width, c_out * (2 if self.scale_and_shift else 1))
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
         self.attention = Attention(c_out, config) if attention else None
 

@@ -33,7 +33,7 @@ def _check_unet() -> Check:
 
 def _count(config: UNetConfig) -> int:
     """Parameters of a U-Net: every weight and bias of every layer."""
-    first, emb = config.channels[0], 4 * config.channels[0]
+    first, emb = config.channels[0], config.embedding_width
     time = (emb + 1) * (2 if config.conditioning == "scale-shift" else 1)  # for each channel
     total = first * emb + emb + emb * emb + emb  # of t: two linear layers
     total += 9 * config.in_channels * first + first  # conv_in

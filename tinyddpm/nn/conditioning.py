@@ -35,7 +35,7 @@ class AddTime:
     ) -> None:
         groups, norm_eps = config.groups, config.norm_eps
         self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out)
-        self.project = Linear(build, f"{name}.time", 4 * config.channels[0], c_out)
+        self.project = Linear(build, f"{name}.time", config.embedding_width, c_out)
         self.norm = GroupNorm(
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True
         )
@@ -72,7 +72,7 @@ class ScaleShiftTime:
         groups, norm_eps = config.groups, config.norm_eps
         self.channels = c_out
         self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out)
-        self.project = Linear(build, f"{name}.time", 4 * config.channels[0], 2 * c_out)
+        self.project = Linear(build, f"{name}.time", config.embedding_width, 2 * c_out)
         self.norm = GroupNorm(
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True
         )

@@ -6,6 +6,7 @@ The switches cover two published families exactly: Ho et al. 2020 as re-implemen
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,7 +24,16 @@ _CHOICES = {
     "down_pad": ((1, 1), (0, 1)),
 }
 _TUPLES = ("channels", "attention_at")
-_WHOLE = ("image_size", "in_channels", "out_channels", "blocks", "heads", "groups", "classes")
+_WHOLE = (
+    "image_size",
+    "in_channels",
+    "out_channels",
+    "blocks",
+    "heads",
+    "groups",
+    "embedding_shift",
+    "classes",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +47,9 @@ class UNetConfig:
         channels: width of each level, from the full resolution down.
         blocks: residual blocks per level on the way down; one more on the way up.
         attention_at: the resolutions, in pixels, that have attention; the middle always has.
-        heads: attention heads.
+        heads: attention heads; they divide each width that has attention.
         qkv_order: order of the 3C channels of q, k and v (see ``ops.attention``).
-        groups: groups of every GroupNorm.
+        groups: groups of every GroupNorm; they divide each width.
         norm_eps: its ε.
         embedding_order: halves of the sinusoidal embedding.
         embedding_shift: its frequencies are 10000^(−i/(half − shift)).
@@ -76,19 +86,24 @@ class UNetConfig:
         self._check_kinds()
         self._check_size()
         self._check_choices()
-        for name, divisor in (("groups", self.groups), ("heads", self.heads)):
-            if divisor < 1 or any(c % divisor for c in self.channels):
-                raise UsageError(
-                    f"{name} must divide every width of {self.channels}: got {divisor}"
-                )
+        widths = zip(self.channels, self.sizes, strict=True)
+        attended = {c for c, size in widths if size in self.attention_at} | {self.channels[-1]}
+        _check_divides("groups", self.groups, self.channels)
+        _check_divides("heads", self.heads, tuple(sorted(attended)))
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must lie in [0, 1): got {self.dropout}")
-        if not self.norm_eps > 0:
-            raise UsageError(f"norm_eps must be positive: got {self.norm_eps}")
+        for name, number in (("norm_eps", self.norm_eps), ("time_scale", self.time_scale)):
+            if not 0 < number < math.inf:
+                raise UsageError(f"{name} must be positive: got {number}")
         if min(self.blocks, self.in_channels, self.out_channels, self.classes + 1) < 1:
             raise UsageError("blocks and channels must be at least 1, classes at least 0")
-        if self.channels[0] % 2 or self.channels[0] // 2 <= self.embedding_shift:
+        if self.channels[0] % 2:
             raise UsageError(f"the first width must be even, for sin and cos: got {self.channels}")
+        if not 0 <= self.embedding_shift < self.channels[0] // 2:
+            raise UsageError(
+                "embedding_shift must be less than half of the first width, and not negative: "
+                f"got {self.embedding_shift} for {self.channels}"
+            )
 
     def _check_kinds(self) -> None:
         for name in (*_TUPLES, *_WHOLE):
@@ -117,6 +132,11 @@ class UNetConfig:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C_in)."""
         return self.image_size, self.image_size, self.in_channels
+
+    @property
+    def embedding_width(self) -> int:
+        """The features in which time and class reach a residual block: 4·C₀."""
+        return 4 * self.channels[0]
 
     @property
     def divisor(self) -> int:
@@ -152,6 +172,11 @@ class UNetConfig:
             known = ", ".join(PRESETS)
             raise UsageError(f"unknown preset {name!r}", remedy=f"one of {known}")
         return PRESETS[name]
+
+
+def _check_divides(name: str, divisor: int, widths: tuple[int, ...]) -> None:
+    if divisor < 1 or any(c % divisor for c in widths):
+        raise UsageError(f"{name} must divide every width of {widths}: got {divisor}")
 
 
 PRESETS: dict[str, UNetConfig] = {

@@ -22,7 +22,7 @@ from tinyddpm.ops.time_embedding import time_embedding
 def network_time(t: IntArray) -> IntArray:
     """Return the time that published networks are fed, from 0 on, for the paper's ``t``, from 1 on.
 
-    The one place where the two conventions meet.
+    Whatever feeds a network here calls it.
     """
     return t - 1
 
@@ -43,7 +43,7 @@ class EmbeddingMlp:
 
     def __init__(self, build: Builder, config: UNetConfig) -> None:
         self.kernels, self.config = build.kernels, config
-        self.dim, width = config.channels[0], 4 * config.channels[0]
+        self.dim, width = config.channels[0], config.embedding_width
         self.hidden = Linear(build, "time.hidden", self.dim, width)
         self.out = Linear(build, "time.out", width, width)
         self.label: Parameter | None = None
