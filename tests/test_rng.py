@@ -98,6 +98,21 @@ def test_what_is_no_seed_is_refused(seed):
         rng.words(seed, "sample", step=0, samples=np.arange(2), count=1)
 
 
+@pytest.mark.parametrize("wrong", [-1, 2**32, 1.5], ids=repr)
+@pytest.mark.parametrize("name", ["step", "site"])
+def test_what_is_no_word_of_the_counter_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=f"a {name} is an integer in"):
+        rng.words(
+            0, "dropout", **({"step": 0, "samples": np.arange(2), "count": 1} | {name: wrong})
+        )
+
+
+@pytest.mark.parametrize("samples", [[-1], [0, 2**32]], ids=repr)
+def test_samples_that_would_repeat_others_are_refused(samples):
+    with pytest.raises(ValueError, match="samples are integers in"):
+        rng.words(0, "sample", step=0, samples=np.array(samples), count=1)
+
+
 def test_a_seed_of_numpy_is_one():
     draws = [
         rng.words(seed, "sample", step=0, samples=np.arange(2), count=5)

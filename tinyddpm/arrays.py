@@ -20,11 +20,12 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 
 def xp_of(x: Array) -> ModuleType:
-    """Return the module, numpy or cupy, whose functions take ``x``."""
+    """Return the module, numpy or cupy, whose functions take ``x``; for a number it is numpy."""
     array: object = x
     if isinstance(array, np.ndarray | np.generic):
         return np
-    return sys.modules["cupy"]  # whoever made x has imported it
+    cupy = sys.modules.get("cupy")  # whoever made an array of the GPU has imported it
+    return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
 
 
 def resolve_device(device: str) -> str:

@@ -17,7 +17,7 @@ threads or shards, with saving and previewing, with interrupting and resuming, o
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from tinyddpm.arrays import Array, IntArray
 
 Words = npt.NDArray[np.uint32]
-Stream = Literal[
+Stream = Literal[  # numbered in this order: new ones come last
     "init",
     "order",
     "t",
@@ -41,21 +41,7 @@ Stream = Literal[
     "subsets",
 ]
 
-STREAMS: dict[Stream, int] = {
-    "init": 0,
-    "order": 1,
-    "t": 2,
-    "noise": 3,
-    "dropout": 4,
-    "flip": 5,
-    "preview": 6,
-    "sample": 7,
-    "glyphs": 8,
-    "labels": 9,
-    "likelihood": 10,
-    "shift": 11,
-    "subsets": 12,
-}
+STREAMS: dict[Stream, int] = {name: number for number, name in enumerate(get_args(Stream))}
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
@@ -84,12 +70,22 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
 def words(
     seed: int, stream: Stream, *, step: int, samples: IntArray, count: int, site: int = 0
 ) -> Words:
-    """Return ``count`` random 32-bit words for each of ``samples``: (len(samples), count)."""
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"a seed is an integer in [0, 2^32): got {seed}")
+    """Return ``count`` random 32-bit words for each of ``samples``: (len(samples), count).
+
+    Raises:
+        ValueError: the seed, the step, the site or a sample is no integer in [0, 2³²).
+    """
+    samples = np.asarray(samples)
+    for name, number in (("seed", seed), ("step", step), ("site", site)):
+        if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
+            raise ValueError(f"a {name} is an integer in [0, 2^32): got {number}")
+    if len(samples) and not 0 <= samples.min() <= samples.max() < 2**32:
+        raise ValueError(
+            f"samples are integers in [0, 2^32): got {samples.min()} to {samples.max()}"
+        )
     counter = np.empty((len(samples), -(-count // 4), 4), np.uint32)
     counter[..., 0] = np.arange(counter.shape[1], dtype=np.uint32)
-    counter[..., 1] = np.asarray(samples, np.uint32)[:, None]
+    counter[..., 1] = samples[:, None]
     counter[..., 2] = step
     counter[..., 3] = site
     drawn = philox4x32(counter, (int(seed), STREAMS[stream]))

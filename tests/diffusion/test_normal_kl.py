@@ -102,3 +102,11 @@ def test_the_divergence_of_a_step_is_a_weighted_squared_error(schedule, variance
     if variance == "beta_tilde":
         difference = (schedule.snr[t - 1] - schedule.snr[t]) / 2
         assert weight * schedule.snr[t] == pytest.approx(difference, rel=1e-9)
+
+
+def test_numbers_are_broadcast_with_arrays():
+    mean, log_variance = np.linspace(-1, 1, 5), np.linspace(-2, 2, 5)
+    zeros = np.zeros(5)
+    expected = normal_kl(zeros, zeros, mean, log_variance)
+    np.testing.assert_array_equal(normal_kl(0.0, 0.0, mean, log_variance), expected)
+    np.testing.assert_array_equal(normal_kl(mean, log_variance, 0.0, 0.0)[2], 0.0)

@@ -171,6 +171,15 @@ def test_the_dtype_shape_and_nan_of_the_input_are_kept(function):
     assert np.isnan(function(np.array([np.nan]))).all()
 
 
+@pytest.mark.parametrize(
+    "function",
+    [normal.cdf, normal.log_cdf, normal.log_cdf_derivative, normal.inverse_cdf],
+)
+def test_integers_are_taken_as_numbers(function):
+    found = function(np.array([0, 1]))
+    np.testing.assert_array_equal(found, function(np.array([0.0, 1.0])))
+
+
 def inverse_cdf_draws(module, seed):
     """Null: Φ⁻¹ of uniforms is standard normal. The standard library's Φ judges."""
     u = rng.uniform(seed, "noise", step=0, samples=np.arange(4), shape=(5000,))

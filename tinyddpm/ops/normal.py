@@ -15,13 +15,15 @@ the form of his ANORM, Algorithm 715, ACM TOMS 19, 1993). With y = |x|:
     |q| ≤ 0.425:  x = q B(0.425² − q²)
     elsewhere:    x = ± C(r),   r = √(−log min(u, 1 − u))       one function to r = 5, one beyond
 
-These are fitted functions, not formulas: no complex step goes through them.
+These are fitted functions, not formulas: no complex step goes through them. Their results have the
+dtype of what they are given, or float64 where that is of integers.
 """
 
 from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -36,16 +38,16 @@ _UNDERFLOW = 40.0  # exp(−½ 40²) = 0 in float64
 
 
 def cdf(x: Array) -> Array:
-    """Return Φ(x), elementwise, in x's dtype: relative error 1e-14 down to Φ's underflow at −38."""
+    """Return Φ(x), elementwise: relative error 1e-14 down to Φ's underflow at −38."""
     xp = xp_of(x)
     z = x.astype(np.float64)
     outer = xp.where(z < 0, _tail(z, xp), 1.0 - _tail(z, xp))
     phi: Array = xp.where(xp.abs(z) < _QUARTILE, _between_quartiles(z, xp), outer)
-    return phi.astype(x.dtype)
+    return phi.astype(_dtype(x))
 
 
 def log_cdf(x: Array) -> Array:
-    """Return log Φ(x), elementwise, in x's dtype: relative error 1e-13 at any x.
+    """Return log Φ(x), elementwise: relative error 1e-13 at any x.
 
     log Φ(−y) = −½ y² + log R(y), R the scaled tail of Cody 1969, so that it is finite where Φ has
     underflowed; log Φ(y) = log1p(−Φ(−y)).
@@ -59,11 +61,11 @@ def log_cdf(x: Array) -> Array:
         outer = xp.where(z < 0, left, xp.log1p(-_tail(z, xp)))
         centre = xp.log(_between_quartiles(z, xp))
         log_phi: Array = xp.where(xp.abs(z) < _QUARTILE, centre, outer)
-        return log_phi.astype(x.dtype)
+        return log_phi.astype(_dtype(x))
 
 
 def log_cdf_derivative(x: Array) -> Array:
-    """Return d log Φ/dx = φ(x)/Φ(x), the inverse Mills ratio, elementwise, in x's dtype.
+    """Return d log Φ/dx = φ(x)/Φ(x), the inverse Mills ratio, elementwise.
 
     It is positive wherever Φ is less than 1, and tends to −x in the far left tail, where φ and Φ
     themselves are zero.
@@ -75,11 +77,11 @@ def log_cdf_derivative(x: Array) -> Array:
         left = 1.0 / _scaled_tail(y, xp)
     ratio = xp.where(z < -_QUARTILE, left, _exp_half_square(y, xp) / cdf(xp.maximum(z, -_QUARTILE)))
     derivative: Array = ratio / _SQRT_2PI
-    return derivative.astype(x.dtype)
+    return derivative.astype(_dtype(x))
 
 
 def inverse_cdf(u: Array) -> Array:
-    """Return Φ⁻¹(u), elementwise, in u's dtype: relative error 1e-13 for every u in (0, 1).
+    """Return Φ⁻¹(u), elementwise: relative error 1e-13 for every u in (0, 1).
 
     At 0 and 1 it is −∞ and ∞; outside [0, 1] it is NaN.
     """
@@ -95,7 +97,11 @@ def inverse_cdf(u: Array) -> Array:
     centre_r = 0.425**2 - xp.clip(q, -0.425, 0.425) ** 2
     centre = q * _polynomial(_CENTRE_OVER, centre_r) / _polynomial(_CENTRE_UNDER, centre_r)
     x: Array = xp.where(xp.abs(q) <= 0.425, centre, outer)
-    return x.astype(u.dtype)
+    return x.astype(_dtype(u))
+
+
+def _dtype(x: Array) -> np.dtype[Any]:
+    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
 
 
 def _between_quartiles(z: Array, xp: ModuleType) -> Array:
