@@ -37,7 +37,7 @@ for step in range(1, 401):
 
 a, noise = schedule.alpha_bar, schedule.one_minus_alpha_bar
 left = s2 * noise / (a * s2 + noise)  # Var(x_0 | x_t)
-best = schedule.beta_tilde + learned.posterior_x0**2 * left
+best = schedule.beta_tilde + learned.posterior_from_x0**2 * left
 lower, upper = learned.log_variance_ends
 taught = np.exp(0.5 * (1 + v) * upper + 0.5 * (1 - v) * lower)
 

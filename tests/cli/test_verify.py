@@ -31,7 +31,7 @@ def test_each_identity_has_a_line_with_its_verdict():
 
 
 def test_a_bug_is_rejected_and_the_exit_code_says_so():
-    with broken(sampling, "noise(t) if t > 1 else mean", "noise(t) if t > 0 else mean"):
+    with broken(sampling, "noise(t)) if t > 1 else mean", "noise(t)) if t > 0 else mean"):
         result = run(*FEW)
     rejected = [line for line in result.stdout.splitlines() if line.endswith("REJECTED")]
     assert result.exit_code == 1

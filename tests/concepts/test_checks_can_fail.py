@@ -73,7 +73,7 @@ BUGS = [
         "            t,\n            rng",
         "            t // 2,\n            rng",
     ),
-    ("reverse-chain", sampling, "xp_of(x).sqrt(variance) * noise(t)", "variance * noise(t)"),
+    ("reverse-chain", sampling, "xp.sqrt(variance) * xp", "variance * xp"),
     (
         "latent-variables",
         affine_chain,
@@ -135,7 +135,7 @@ BUGS = [
         "x0 = to_unit(self._dataset.images[shard.indices])",
         "x0 = (self._dataset.images[shard.indices] / 255).astype('float32')",
     ),
-    ("sampling", sampling, "noise(t) if t > 1 else mean", "noise(t)"),
+    ("sampling", sampling, "noise(t)) if t > 1 else mean", "noise(t))"),
     (
         "fixed-variance",
         gaussian,
@@ -152,7 +152,7 @@ BUGS = [
         "doutput[..., : error.shape[-1]] += _error",
     ),
     ("importance", timestep_sampling, "1.0 / (self.T * p[t])", "np.ones(len(t))"),
-    ("respacing", respacing, "alpha_bar[1:] / alpha_bar[:-1]", "alpha_bar[1:]"),
+    ("respacing", respacing, "log_alpha, timesteps[:-1]", "log_alpha, timesteps[1:] - 1"),
     ("ddim", ddim, "mean = signal * x0_hat + per_image", "mean = signal * x0_hat - per_image"),
     (
         "v-prediction",

@@ -49,14 +49,14 @@ SCHEDULE = NoiseSchedule.from_beta([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("noise(t) if t > 1 else mean", "noise(t) if t > 0 else mean"),
-        ("noise(t) if t > 1 else mean", "noise(t) if t > 2 else mean"),
+        ("noise(t)) if t > 1 else mean", "noise(t)) if t > 0 else mean"),
+        ("noise(t)) if t > 1 else mean", "noise(t)) if t > 2 else mean"),
         ("diffusion.timesteps[t])", "diffusion.timesteps[t - 1])"),
-        ("* noise(t) if", "* noise(0) if"),
+        ("(noise(t)) if", "(noise(0)) if"),
         (".sqrt(variance)", ".positive(variance)"),
         ("step=step, samples", "step=0 * step, samples"),
-        ("mean + xp_of(x)", "x + xp_of(x)"),
-        ("clip=clip)\n        x =", "clip=True)\n        x ="),
+        ("mean + xp.sqrt", "x + xp.sqrt"),
+        ("clip=clip)\n            x =", "clip=True)\n            x ="),
     ],
 )
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])

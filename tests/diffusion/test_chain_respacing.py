@@ -48,6 +48,15 @@ def test_alpha_bar_of_the_short_chain_is_the_original_on_its_steps(schedule, ste
     np.testing.assert_allclose(short.schedule.one_minus_alpha_bar, noise, rtol=1e-10)
 
 
+def test_small_betas_keep_their_digits():
+    """Of a β of 1e-13, 1 − ᾱ/ᾱ′ would have three digits left."""
+    schedule = NoiseSchedule.log_snr_linear(1000, gamma_min=-30.0)
+    short = GaussianDiffusion(schedule).respace(500)
+    assert short.schedule.beta[1] < 1e-12
+    noise = schedule.one_minus_alpha_bar[short.timesteps]
+    np.testing.assert_allclose(short.schedule.one_minus_alpha_bar, noise, rtol=1e-12)
+
+
 def test_all_steps_are_the_chain_itself():
     whole = LINEAR.respace(1000)
     np.testing.assert_array_equal(whole.schedule.beta, LINEAR.schedule.beta)

@@ -25,6 +25,7 @@ from tinyddpm.diffusion.decoder import (
     worked_example,
 )
 from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.errors import UsageError
 from tinyddpm.ops.normal import cdf
 
 STDS = st.floats(1e-3, 1.0)
@@ -174,6 +175,11 @@ def test_a_wrong_decoder_is_rejected(right, wrong):
     module = mutated(decoder, right, wrong)
     log_p = [counted(module, mean, 0.05, "mutant") for mean in (-0.97, 0.1, 0.97)]
     assert not consistent(*log_p)
+
+
+def test_an_unknown_decoder_is_refused():
+    with pytest.raises(UsageError, match="unknown decoder 'erf'"):
+        decoder.log_bins(np.zeros(1), np.zeros(1), "erf")
 
 
 def test_the_tanh_of_the_published_code():

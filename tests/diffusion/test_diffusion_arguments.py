@@ -117,8 +117,16 @@ def test_unknown_choices_are_refused():
         GaussianDiffusion(schedule, "noise")
     with pytest.raises(errors.UsageError, match="unknown variance 'fixed'"):
         GaussianDiffusion(schedule, "eps", "fixed")
-    with pytest.raises(errors.UsageError, match="timesteps"):
-        GaussianDiffusion(schedule, timesteps=np.arange(10))
+
+
+@pytest.mark.parametrize(
+    "timesteps", [[0, 1], [0, 1, 2, 3], [0, 2, 2], [0, 2, 1], [1, 2, 3], [0.0, 1.0, 2.0]], ids=str
+)
+def test_timesteps_that_do_not_rise_from_zero_are_refused(timesteps):
+    schedule = NoiseSchedule.cosine(2)
+    with pytest.raises(errors.UsageError, match="whole numbers that rise from 0"):
+        GaussianDiffusion(schedule, timesteps=timesteps)
+    assert GaussianDiffusion(schedule, timesteps=[0, 3, 9]).timesteps.tolist() == [0, 3, 9]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,22 @@ def test_what_is_no_function_is_no_model(walk, model):
     assert "network.forward(xt, t - 1)[0]" in refusal.value.remedy
     with pytest.raises(errors.UsageError, match="the model is a function"):
         GaussianDiffusion(NoiseSchedule.cosine(2)).vlb(model, X)
+
+
+def test_a_walk_is_refused_before_its_first_step():
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(2))
+    calls = [
+        lambda: diffusion.sample_steps(None, SHAPE),
+        lambda: diffusion.sample_steps(identity, SHAPE[0]),
+        lambda: diffusion.ddim_steps(None, SHAPE),
+        lambda: diffusion.ddim_steps(identity, SHAPE, eta=2.0),
+        lambda: diffusion.ddim_steps_from(identity, X.tolist()),
+        lambda: diffusion.ddim_invert_steps(None, X),
+        lambda: diffusion.ddim_invert_steps(identity, X.tolist()),
+    ]
+    for call in calls:
+        with pytest.raises(errors.UsageError):
+            call()
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)

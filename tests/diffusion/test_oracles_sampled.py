@@ -68,8 +68,8 @@ def test_a_mixture_is_sampled_with_the_law_of_its_chain(variance):
     expected = chain_cdf(diffusion, oracle)
     assert consistent(ks_test(x, expected))
     for right, wrong in (
-        ("* noise(t) if", "* noise(0) if"),
-        ("noise(t) if t > 1 else", "noise(t) if t > 0 else"),
+        ("(noise(t)) if", "(noise(0)) if"),
+        ("noise(t)) if t > 1 else", "noise(t)) if t > 0 else"),
         (".sqrt(variance)", ".positive(variance)"),
     ):
         x = mutated(sampling, right, wrong).sample(diffusion, oracle, COLUMN, **arguments)

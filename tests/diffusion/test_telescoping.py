@@ -79,7 +79,7 @@ def ratio_against_terms(terms, diffusion, seed):
     for t in range(2, schedule.T + 1):
         true, model_variance = schedule.beta_tilde[t], getattr(schedule, diffusion.variance)[t]
         a.append(0.5 * (true / model_variance - 1))
-        b2.append(true * (2 * diffusion.posterior_x0[t] / model_variance) ** 2)
+        b2.append(true * (2 * diffusion.posterior_from_x0[t] / model_variance) ** 2)
     variance = x0[0].size * sum(2 * a_t**2 + b2_t for a_t, b2_t in zip(a, b2, strict=True))
     difference = telescoping.log_ratio_before(diffusion, model, path) - total
     return subgamma_test(difference, 0.0, variance, 2 * max(abs(a_t) for a_t in a))

@@ -37,8 +37,8 @@ MEAN_THEN_CLIP = """\
         if clip:
             x0_hat = xp_of(x0_hat).clip(x0_hat, -1.0, 1.0)
 """
-LOGARITHMS = 'np.log(_reverse_variance(self.schedule, "beta_tilde")), np.log(upper)'
-NO_LOGARITHMS = '_reverse_variance(self.schedule, "beta_tilde"), upper'
+LOGARITHMS = 'np.log(_fixed_variance(schedule, "beta_tilde")), np.log(upper)'
+NO_LOGARITHMS = '_fixed_variance(schedule, "beta_tilde"), upper'
 TWO_PASSES = "r = ((xc * xc).mean(axis=(1, 3), keepdims=True)"
 ONE_PASS = (
     "r = ((xg * xg).mean(axis=(1, 3), keepdims=True) - xg.mean(axis=(1, 3), keepdims=True) ** 2"
@@ -209,12 +209,12 @@ MUTANTS = {
     ],
     "xvi": [
         # labmlai/annotated_deep_learning_paper_implementations adds noise at the last step.
-        Mutant(sampling, "noise(t) if t > 1 else mean", "noise(t) if t > 0 else mean"),
+        Mutant(sampling, "noise(t)) if t > 1 else mean", "noise(t)) if t > 0 else mean"),
         # The same in DDIM, where η² β̃_1 = 0 forgives the step, but not a floor of the variance.
         Mutant(
             ddim,
             "if eta > 0.0 and t > 1:",
-            "variance = variance + 1e-6\n        if eta > 0.0:",
+            "variance = variance + 1e-6\n            if eta > 0.0:",
         ),
     ],
     "xvii": [
@@ -248,9 +248,9 @@ MUTANTS = {
     ],
     "xix": [
         # AkiRusProd/numpy-diffusion: `if t > 1` with t from 0, two steps without noise.
-        Mutant(sampling, "noise(t) if t > 1 else mean", "noise(t) if t > 2 else mean"),
-        Mutant(sampling, "noise(t) if t > 1 else mean", "noise(t) if t > 0 else mean"),
-        Mutant(sampling, "* noise(t) if", "* noise(0) if"),
+        Mutant(sampling, "noise(t)) if t > 1 else mean", "noise(t)) if t > 2 else mean"),
+        Mutant(sampling, "noise(t)) if t > 1 else mean", "noise(t)) if t > 0 else mean"),
+        Mutant(sampling, "(noise(t)) if", "(noise(0)) if"),
         Mutant(sampling, ".sqrt(variance)", ".positive(variance)"),
         Mutant(oracles, "xp.sqrt(noise2) * off_centre / v", "off_centre / v"),
         # t counted from 0 in one place and from 1 in another: the model is given another step's t.
@@ -267,10 +267,14 @@ MUTANTS = {
     ],
     "xxi": [
         # diffusers before its pull request 3006: β of the whole chain when steps are left out.
-        Mutant(respacing, "1.0 - alpha_bar[1:] / alpha_bar[:-1]", "schedule.beta[timesteps[1:]]"),
+        Mutant(
+            respacing,
+            "-np.expm1(np.add.reduceat(log_alpha, timesteps[:-1]))",
+            "schedule.beta[timesteps[1:]]",
+        ),
         Mutant(sampling, "diffusion.timesteps[t])", "t)"),
         Mutant(respacing, "np.linspace(T - 1, 0, steps)", "np.linspace(T - 1, 1, steps)"),
-        Mutant(gaussian, "timesteps=self.timesteps[kept]", "timesteps=kept[::-1]"),
+        Mutant(gaussian, "timesteps=self.timesteps[kept]", "timesteps=None"),
     ],
     "xxii": [
         Mutant(optim, "(1 - decay) * (value - average)", "decay * (value - average)"),

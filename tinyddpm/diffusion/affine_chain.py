@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyddpm.arrays import Array
+from tinyddpm.diffusion.bound import per_image_sum
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.lookup import check_images
 from tinyddpm.diffusion.sampling import Model
@@ -71,7 +72,7 @@ class AffineChain:
         self._check(x0)
         mean, spread = self.marginals()
         square = (x0 - mean[0]) ** 2 / spread[0]
-        return _per_image(-0.5 * (np.log(2.0 * np.pi * spread[0]) + square))
+        return per_image_sum(-0.5 * (np.log(2.0 * np.pi * spread[0]) + square))
 
     def bound_terms(self, x0: Array) -> Array:
         """Return L_0, L_1, …, L_T of images (N, H, W, C), in nats per image, (T + 1, N).
@@ -80,10 +81,10 @@ class AffineChain:
         """
         self._check(x0)
         schedule = self.diffusion.schedule
-        terms = [_per_image(0.5 * self._reconstruction(x0))]
-        terms += [_per_image(0.5 * self._denoising(x0, t)) for t in range(2, schedule.T + 1)]
+        terms = [per_image_sum(0.5 * self._reconstruction(x0))]
+        terms += [per_image_sum(0.5 * self._denoising(x0, t)) for t in range(2, schedule.T + 1)]
         signal2, noise2 = schedule.alpha_bar[-1], schedule.one_minus_alpha_bar[-1]
-        terms.append(_per_image(0.5 * (signal2 * x0**2 - signal2 - np.log(noise2))))
+        terms.append(per_image_sum(0.5 * (signal2 * x0**2 - signal2 - np.log(noise2))))
         return np.stack(terms)
 
     def _reconstruction(self, x0: Array) -> Array:
@@ -145,8 +146,3 @@ def affine_chain(diffusion: GaussianDiffusion, model: Model, shape: tuple[int, .
             )
         variance[t] = reverse.variance[0]
     return AffineChain(diffusion, slope, shift, variance)
-
-
-def _per_image(values: Array) -> Array:
-    total: Array = values.reshape(len(values), -1).sum(axis=1)
-    return total

@@ -73,7 +73,7 @@ def bound_term(
     times = check_times(t, len(xt), first=1, last=diffusion.schedule.T)
     reverse = diffusion.p_mean_variance(output, xt, times, clip=clip)
     # x_t is left out of both means: where β_t is tiny its rounding would drown their difference.
-    from_x0 = per_image(diffusion.posterior_x0, times, xt)
+    from_x0 = per_image(diffusion.posterior_from_x0, times, xt)
     log_beta_tilde = per_image(diffusion.log_variance_ends[0], times, xt)
     kl = NormalKlSaved(from_x0 * x0, log_beta_tilde, from_x0 * reverse.x0_hat, reverse.log_variance)
     nats = per_image_sum(normal_kl(*kl))
@@ -92,7 +92,7 @@ def bound_term_backward(diffusion: GaussianDiffusion, dnats: Array, saved: TermS
     times, kl, first, decoder, within = saved
     dterm = dnats.reshape(-1, *(1,) * (kl.mean2.ndim - 1))
     dmean, dlog_variance = normal_kl_backward(dterm, kl)
-    dx0_hat = per_image(diffusion.posterior_x0, times, kl.mean2) * dmean
+    dx0_hat = per_image(diffusion.posterior_from_x0, times, kl.mean2) * dmean
     if decoder is not None:
         rows = xp_of(dnats).asarray(first)
         dx0_hat[rows], dlog_variance[rows] = log_probability_backward(-dterm[rows], decoder)

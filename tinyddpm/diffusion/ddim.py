@@ -57,11 +57,7 @@ def ddim_mean_variance(
     Raises:
         UsageError: ``eta`` is not in [0, 1], or as in ``p_mean_variance``.
     """
-    if not 0.0 <= eta <= 1.0:
-        raise UsageError(
-            "eta must lie in 0 ... 1, from no noise to that of ancestral sampling",
-            cause=f"eta = {eta}",
-        )
+    _check_eta(eta)
     schedule = diffusion.schedule
     times = check_times(t, len(xt), first=1, last=schedule.T)
     x0_hat = diffusion.p_mean_variance(output, xt, times, clip=clip).x0_hat
@@ -69,6 +65,14 @@ def ddim_mean_variance(
     signal = per_image(np.sqrt(schedule.alpha_bar), times - 1, xt)
     mean = signal * x0_hat + per_image(_noise_kept(schedule, eta), times, xt) * eps_hat
     return mean, per_image(eta**2 * schedule.beta_tilde, times, xt), x0_hat
+
+
+def _check_eta(eta: float) -> None:
+    if not 0.0 <= eta <= 1.0:
+        raise UsageError(
+            "eta must lie in 0 ... 1, from no noise to that of ancestral sampling",
+            cause=f"eta = {eta}",
+        )
 
 
 def _noise_kept(schedule: NoiseSchedule, eta: float) -> Table:
@@ -99,15 +103,20 @@ def ddim_steps_from(
     The other arguments are those of ``ddim_steps``.
     """
     check_model(model)
-    samples = first_sample + np.arange(len(x_T))
-    xp, x = xp_of(x_T), x_T
-    for t in range(diffusion.schedule.T, 0, -1):
-        output = model(x, np.full(len(x), diffusion.timesteps[t]))
-        x, variance, x0_hat = ddim_mean_variance(diffusion, output, x, t, eta=eta, clip=clip)
-        if eta > 0.0 and t > 1:
-            z = normal(seed, stream, step=t, samples=samples, shape=x.shape[1:], dtype=x.dtype)
-            x = x + xp.sqrt(variance) * xp.asarray(z)
-        yield SampleStep(t, x, x0_hat)
+    check_images(x_T=x_T)
+    _check_eta(eta)
+    xp, samples = xp_of(x_T), first_sample + np.arange(len(x_T))
+
+    def walk(x: Array) -> Iterator[SampleStep]:
+        for t in range(diffusion.schedule.T, 0, -1):
+            output = model(x, np.full(len(x), diffusion.timesteps[t]))
+            x, variance, x0_hat = ddim_mean_variance(diffusion, output, x, t, eta=eta, clip=clip)
+            if eta > 0.0 and t > 1:
+                z = normal(seed, stream, step=t, samples=samples, shape=x.shape[1:], dtype=x.dtype)
+                x = x + xp.sqrt(variance) * xp.asarray(z)
+            yield SampleStep(t, x, x0_hat)
+
+    return walk(x_T)
 
 
 def ddim_steps(
@@ -140,7 +149,8 @@ def ddim_steps(
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        UsageError: ``model`` is no function, or ``shape`` no shape of images.
+        UsageError: ``model`` is no function, ``shape`` no shape of images, or ``eta`` is not in
+            [0, 1].
     """
     check_shape(shape)
     samples = first_sample + np.arange(shape[0])
@@ -200,17 +210,24 @@ def ddim_invert_steps(
     Here x0_hat is the image foreseen at t − 1, not clipped; at t = 1 it is ``x0``. From the last
     x_t ``ddim_steps_from`` with η = 0 and no clipping leads back to ``x0``, but for an error that
     falls with the number of steps.
+
+    Raises:
+        UsageError: ``model`` is no function, or ``x0`` no array of floating-point numbers.
     """
+    check_model(model)
     check_images(x0=x0)
-    x = x0_hat = x0
-    for t in range(1, diffusion.schedule.T + 1):
-        here = max(t - 1, 1)
-        output = model(x, np.full(len(x), diffusion.timesteps[here]))
-        foreseen = diffusion.predict_x0(x, here, output)
-        eps_hat = diffusion.predict_eps(x, here, foreseen)
-        x0_hat = foreseen if t > 1 else x0
-        x = diffusion.q_sample(x0_hat, t, eps_hat)
-        yield SampleStep(t, x, x0_hat)
+
+    def walk(x: Array) -> Iterator[SampleStep]:
+        for t in range(1, diffusion.schedule.T + 1):
+            here = max(t - 1, 1)
+            output = model(x, np.full(len(x), diffusion.timesteps[here]))
+            foreseen = diffusion.predict_x0(x, here, output)
+            eps_hat = diffusion.predict_eps(x, here, foreseen)
+            x0_hat = foreseen if t > 1 else x0
+            x = diffusion.q_sample(x0_hat, t, eps_hat)
+            yield SampleStep(t, x, x0_hat)
+
+    return walk(x0)
 
 
 def ddim_invert(

@@ -28,12 +28,13 @@ are in use elsewhere:
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, xp_of
+from tinyddpm.diffusion.lookup import check_choice
 from tinyddpm.ops.normal import cdf, log_cdf, log_cdf_derivative
 
 Decoder = Literal["exact", "tanh", "rectangle"]
@@ -107,7 +108,12 @@ def rectangle_log_probability(x0: Array, mean: Array, log_variance: Array) -> Ar
 
 
 def log_bins(mean: Array, log_variance: Array, decoder: Decoder = "exact") -> Array:
-    """Return the log-probability of each of the 256 levels, (..., 256), in nats."""
+    """Return the log-probability of each of the 256 levels, (..., 256), in nats.
+
+    Raises:
+        UsageError: there is no such ``decoder``.
+    """
+    check_choice("decoder", decoder, get_args(Decoder))
     x0 = xp_of(mean).asarray(LEVELS.astype(mean.dtype))
     centre, spread = mean[..., None], log_variance[..., None]
     centre = centre + xp_of(mean).zeros_like(x0)

@@ -29,7 +29,7 @@ from tinyddpm.diffusion.learned_variance import (
     learned_log_variance_backward,
 )
 from tinyddpm.diffusion.lookup import check_choice, check_images, check_times, per_image
-from tinyddpm.diffusion.respacing import respaced_schedule, strided_timesteps
+from tinyddpm.diffusion.respacing import check_timesteps, respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
 
@@ -62,9 +62,14 @@ class GaussianDiffusion:
             ``learned``, between the two.
         timesteps: (T + 1,) the t of the original chain at each t of this one; by default the same.
 
+    Attributes:
+        posterior_from_x0: (T + 1,) the weight of x_0 in μ̃_t; entry 0 is 0.
+        log_variance_ends: log β̃_t, with β̃_2 at t = 1, and log β_t, (T + 1,) each; entry 0 repeats
+            entry 1.
+
     Raises:
         UsageError: ``schedule`` is none, ``predict`` or ``variance`` is unknown, or ``timesteps``
-            has another length.
+            are not T + 1 whole numbers that rise from 0.
     """
 
     def __init__(
@@ -87,22 +92,12 @@ class GaussianDiffusion:
         self.predict = predict
         self.variance = variance
         self.timesteps = np.arange(schedule.T + 1) if timesteps is None else np.asarray(timesteps)
-        if self.timesteps.shape != (schedule.T + 1,):
-            raise UsageError(
-                f"timesteps must name the original t of 0 ... {schedule.T}",
-                cause=f"its shape is {self.timesteps.shape}",
-            )
+        check_timesteps(self.timesteps, schedule.T)
         self._signal = np.sqrt(schedule.alpha_bar)
         self._noise = np.sqrt(schedule.one_minus_alpha_bar)
-        self.posterior_x0, self._posterior_xt = _posterior_coefficients(schedule)
-        self._reverse_variance = _reverse_variance(schedule, variance)
-
-    @property
-    def log_variance_ends(self) -> tuple[Table, Table]:
-        """log β̃_t, with β̃_2 at t = 1, and log β_t, (T + 1,) each; entry 0 repeats entry 1."""
-        upper = np.array(self.schedule.beta)
-        upper[0] = upper[1]
-        return np.log(_reverse_variance(self.schedule, "beta_tilde")), np.log(upper)
+        self.posterior_from_x0, self._posterior_from_xt = _posterior_weights(schedule)
+        self._fixed_variance = _fixed_variance(schedule, variance)
+        self.log_variance_ends = _log_variance_ends(schedule)
 
     def q_step(self, x_prev: Array, t: int | IntArray, eps: Array) -> Array:
         """Return x_t from x_{t−1} and standard normal noise: one step of the forward chain.
@@ -134,8 +129,8 @@ class GaussianDiffusion:
         """
         check_images(x0=x0, xt=xt)
         times = self._times(t, xt)
-        from_x0 = per_image(self.posterior_x0, times, xt) * x0
-        mean = from_x0 + per_image(self._posterior_xt, times, xt) * xt
+        from_x0 = per_image(self.posterior_from_x0, times, xt) * x0
+        mean = from_x0 + per_image(self._posterior_from_xt, times, xt) * xt
         return mean, per_image(self.schedule.beta_tilde, times, xt)
 
     def split(self, output: Array, xt: Array) -> tuple[Array, Array | None]:
@@ -185,7 +180,7 @@ class GaussianDiffusion:
     def predict_eps(self, xt: Array, t: int | IntArray, x0: Array) -> Array:
         """Return the noise that leads from ``x0``, true or predicted, to x_t.
 
-        ε = (x_t − √ᾱ_t x_0)/√(1 − ᾱ_t) (Ho et al. 2020, eq. 9).
+        ε = (x_t − √ᾱ_t x_0)/√(1 − ᾱ_t): Ho et al. 2020, eq. 4, solved for ε.
         """
         check_images(xt=xt, x0=x0)
         signal, noise = self._rates(t, xt)
@@ -216,8 +211,8 @@ class GaussianDiffusion:
         mean, _ = self.q_posterior(x0_hat, xt, times)
         _, v = self.split(output, xt)
         if v is None:
-            variance = per_image(self._reverse_variance, times, xt)
-            log_variance = per_image(np.log(self._reverse_variance), times, xt)
+            variance = per_image(self._fixed_variance, times, xt)
+            log_variance = per_image(np.log(self._fixed_variance), times, xt)
         else:
             log_variance, _ = learned_log_variance(v, *self._ends(times, xt))
             variance = xp_of(v).exp(log_variance)
@@ -297,7 +292,7 @@ class GaussianDiffusion:
         return per_image(self._signal, times, x), per_image(self._noise, times, x)
 
 
-def _posterior_coefficients(schedule: NoiseSchedule) -> tuple[Table, Table]:
+def _posterior_weights(schedule: NoiseSchedule) -> tuple[Table, Table]:
     """The weights of x_0 and x_t in μ̃_t, (T + 1,) each; entry 0 is 0."""
     from_x0, from_xt = np.zeros_like(schedule.beta), np.zeros_like(schedule.beta)
     noise_before, noise = schedule.one_minus_alpha_bar[:-1], schedule.one_minus_alpha_bar[1:]
@@ -306,8 +301,15 @@ def _posterior_coefficients(schedule: NoiseSchedule) -> tuple[Table, Table]:
     return from_x0, from_xt
 
 
-def _reverse_variance(schedule: NoiseSchedule, variance: Variance) -> Table:
-    """σ_t², (T + 1,). β̃_1 is 0, so both kinds take β̃_2 at t = 1; entry 0 repeats it, unused."""
+def _fixed_variance(schedule: NoiseSchedule, variance: Variance) -> Table:
+    """σ_t², (T + 1,): β_t, or else β̃_t. β̃_1 is 0, so that both take β̃_2 at t = 1, and at 0."""
     table = np.array(schedule.beta if variance == "beta" else schedule.beta_tilde)
     table[:2] = schedule.beta_tilde[2] if schedule.T > 1 else schedule.beta[1]
     return table
+
+
+def _log_variance_ends(schedule: NoiseSchedule) -> tuple[Table, Table]:
+    """What a learned log σ² lies between."""
+    upper = np.array(schedule.beta)
+    upper[0] = upper[1]
+    return np.log(_fixed_variance(schedule, "beta_tilde")), np.log(upper)

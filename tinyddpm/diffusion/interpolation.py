@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.errors import UsageError
 from tinyddpm.rng import Stream, normal
 
 
@@ -31,14 +32,14 @@ def slerp(first: Array, second: Array, fraction: float) -> Array:
         fraction: f, from 0 (``first``, to the bit) to 1 (``second``, to the bit).
 
     Raises:
-        ValueError: the shapes differ, or two vectors point in opposite directions, between which
+        UsageError: the shapes differ, or two vectors point in opposite directions, between which
             there is no shortest arc.
     """
     if first.shape != second.shape:
-        raise ValueError(f"both ends must have one shape: got {first.shape} and {second.shape}")
+        raise UsageError(f"both ends must have one shape: got {first.shape} and {second.shape}")
     theta = _angle(first, second)
     if (theta > np.pi - 1e-6).any():
-        raise ValueError("there is no shortest arc between vectors in opposite directions")
+        raise UsageError("there is no shortest arc between vectors in opposite directions")
     # sin(f θ)/sin θ = f sinc(f θ)/sinc θ, which also holds for θ = 0. NumPy's sinc(x) has the π.
     whole = np.sinc(theta / np.pi)
     from_first = (1 - fraction) * np.sinc((1 - fraction) * theta / np.pi) / whole
@@ -80,10 +81,10 @@ def noise_rows(
     ``stream``, in even steps along the arc.
 
     Raises:
-        ValueError: there are fewer than two columns.
+        UsageError: there are fewer than two columns.
     """
     if columns < 2:
-        raise ValueError(f"a row has two ends, and so at least two images: got {columns}")
+        raise UsageError(f"a row has two ends, and so at least two images: got {columns}")
     x_T = normal(seed, stream, step=0, samples=np.arange(2 * rows), shape=shape, dtype=dtype)
     arcs = [slerp(x_T[::2], x_T[1::2], f) for f in np.linspace(0.0, 1.0, columns)]
     return np.stack(arcs, axis=1).reshape(rows * columns, *shape)

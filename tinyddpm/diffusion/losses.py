@@ -129,18 +129,18 @@ def loss(
     its one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t. Those
     of another shape are a UsageError.
     """
-    per_image, saved = image_losses(
+    losses, saved = image_losses(
         diffusion, output, x0, xt, eps, t, objective=objective, vlb_weight=vlb_weight
     )
-    xp = xp_of(per_image)
+    xp = xp_of(losses)
     ones = xp.ones(len(x0), x0.dtype)
     weights = ones if weights is None else xp.asarray(weights, x0.dtype)
-    if weights.shape != per_image.shape:
+    if weights.shape != losses.shape:
         raise UsageError(
             f"there must be one weight for each of the {len(x0)} images",
             cause=f"weights {weights.shape}",
         )
-    return (weights * per_image).mean(), image_losses_backward(diffusion, weights / len(x0), saved)
+    return (weights * losses).mean(), image_losses_backward(diffusion, weights / len(x0), saved)
 
 
 def _error_backward(dlosses: Array, error: Array, scale: Array | float) -> Array:

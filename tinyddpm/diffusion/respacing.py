@@ -2,6 +2,7 @@
 
 S_0 = 0 < S_1 < … < S_K = T      the steps that are kept
 β_k = 1 − ᾱ_{S_k} / ᾱ_{S_{k−1}}   so that the short chain's ᾱ_k is ᾱ_{S_k}
+    = 1 − exp Σ log(1 − β_t),    t from S_{k−1} + 1 to S_k: nothing cancels at small β
 """
 
 from __future__ import annotations
@@ -30,7 +31,21 @@ def strided_timesteps(T: int, steps: int) -> IntArray:
     return np.concatenate([[0], strided])
 
 
+def check_timesteps(timesteps: IntArray, T: int) -> None:
+    """Raise unless ``timesteps`` tell of each t of a chain, 0 … T, which t of a longer one it is.
+
+    Raises:
+        UsageError: they are not T + 1 whole numbers that rise from 0.
+    """
+    whole = timesteps.dtype.kind in "iu"
+    if timesteps.shape != (T + 1,) or not whole or timesteps[0] or (np.diff(timesteps) < 1).any():
+        raise UsageError(
+            f"timesteps must name the original t of 0 ... {T}: whole numbers that rise from 0",
+            cause=f"got {timesteps.dtype} of shape {timesteps.shape}: {timesteps}",
+        )
+
+
 def respaced_schedule(schedule: NoiseSchedule, timesteps: IntArray) -> NoiseSchedule:
     """Return the schedule of the chain that visits only ``timesteps`` (K + 1,), S above."""
-    alpha_bar = schedule.alpha_bar[timesteps]
-    return NoiseSchedule.from_beta(1.0 - alpha_bar[1:] / alpha_bar[:-1])
+    log_alpha = np.log1p(-schedule.beta[1:])  # of t at t − 1, and so of S_{k−1} + 1 at S_{k−1}
+    return NoiseSchedule.from_beta(-np.expm1(np.add.reduceat(log_alpha, timesteps[:-1])))

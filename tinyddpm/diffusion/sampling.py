@@ -67,15 +67,17 @@ def sample_steps(
     samples = first_sample + np.arange(shape[0])
 
     def noise(step: int) -> Array:
-        z = normal(seed, stream, step=step, samples=samples, shape=shape[1:], dtype=dtype)
-        return to_device(z, device)
+        return normal(seed, stream, step=step, samples=samples, shape=shape[1:], dtype=dtype)
 
-    x = noise(0)
-    for t in range(diffusion.schedule.T, 0, -1):
-        output = model(x, np.full(len(samples), diffusion.timesteps[t]))
-        mean, variance, _, x0_hat = diffusion.p_mean_variance(output, x, t, clip=clip)
-        x = mean + xp_of(x).sqrt(variance) * noise(t) if t > 1 else mean
-        yield SampleStep(t, x, x0_hat)
+    def walk(x: Array) -> Iterator[SampleStep]:
+        xp = xp_of(x)
+        for t in range(diffusion.schedule.T, 0, -1):
+            output = model(x, np.full(len(samples), diffusion.timesteps[t]))
+            mean, variance, _, x0_hat = diffusion.p_mean_variance(output, x, t, clip=clip)
+            x = mean + xp.sqrt(variance) * xp.asarray(noise(t)) if t > 1 else mean
+            yield SampleStep(t, x, x0_hat)
+
+    return walk(to_device(noise(0), device))
 
 
 def sample(

@@ -8,7 +8,7 @@
 The time t is the paper's: tables have T + 1 entries, entry 0 being the clean image.
 
     linear            β_t from 10⁻⁴ to 0.02 in T = 1000 even steps (section 4), and for other T both
-                      ends times 1000/T, so that ᾱ_T stays what it is.
+                      ends times 1000/T, so that ᾱ_T stays nearly what it is where T is large.
     cosine            ᾱ_t = f(t)/f(0), f(t) = cos² a_t, a_t = (t/T + s)/(1 + s) · π/2, and
                       β_t = min(1 − ᾱ_t/ᾱ_{t−1}, 0.999)
                       (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)

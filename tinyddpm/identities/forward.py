@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyddpm.arrays import Array
 from tinyddpm.diffusion.bound import prior_term
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.diffusion.telescoping import forward_path
 from tinyddpm.identities.registry import Setting, identity
 from tinyddpm.identities.statistics import (
     Comparison,
@@ -27,14 +27,6 @@ from tinyddpm.identities.statistics import (
 from tinyddpm.ops import normal
 
 _ONE, _ZERO = np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1))
-
-
-def walk(setting: Setting, diffusion: GaussianDiffusion, x0: Array) -> list[Array]:
-    """Return x_0 … x_T, one step of the chain after another."""
-    path = [x0]
-    for t in range(1, diffusion.schedule.T + 1):
-        path.append(diffusion.q_step(path[-1], t, setting.normal(t)))
-    return path
 
 
 @identity(
@@ -72,7 +64,12 @@ def chain_makes_the_closed_form(setting: Setting) -> Iterator[Comparison]:
     """
     diffusion = GaussianDiffusion(setting.schedule)
     level = float(setting.numbers(1, -1.0, 1.0)[0])
-    path = walk(setting, diffusion, np.full((setting.samples, *setting.shape), level))
+    path = forward_path(
+        diffusion,
+        np.full((setting.samples, *setting.shape), level),
+        seed=setting.seed,
+        stream="noise",
+    )
     for t in range(1, diffusion.schedule.T + 1):
         mean = float(diffusion.q_sample(level * _ONE, t, _ZERO).item())
         std = float(diffusion.q_sample(_ZERO, t, _ONE).item())
@@ -105,7 +102,7 @@ def given_the_present_the_past_adds_nothing(setting: Setting) -> Iterator[Compar
     x_0 ~ 𝒩(0, I), so that all of them are jointly Gaussian with variance 1.
     """
     diffusion = GaussianDiffusion(setting.schedule)
-    path = walk(setting, diffusion, setting.normal(0))
+    path = forward_path(diffusion, setting.normal(0), seed=setting.seed, stream="noise")
     alpha = 1 - np.array([0.0, *setting.beta])
     for t in range(1, len(setting.beta)):
         after, present, past = path[t + 1], path[t], path[t - 1]
@@ -126,7 +123,7 @@ def given_the_present_the_past_adds_nothing(setting: Setting) -> Iterator[Compar
 def posterior_is_a_regression(setting: Setting) -> Iterator[Comparison]:
     """Null: x_{t−1} = c₀ x_0 + c_t x_t + 𝒩(0, β̃_t), with c₀, c_t and β̃_t as q_posterior says."""
     diffusion = GaussianDiffusion(setting.schedule)
-    path = walk(setting, diffusion, setting.normal(0))
+    path = forward_path(diffusion, setting.normal(0), seed=setting.seed, stream="noise")
     for t in range(2, len(path)):
         from_x0, variance = diffusion.q_posterior(_ONE, _ZERO, t)
         from_xt, _ = diffusion.q_posterior(_ZERO, _ONE, t)

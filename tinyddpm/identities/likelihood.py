@@ -13,21 +13,18 @@ import numpy as np
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.diffusion.affine_chain import AffineChain, affine_chain
 from tinyddpm.diffusion.bound import bound_term, eps_weights, prior_term, snr_weights
-from tinyddpm.diffusion.gaussian import GaussianDiffusion, Variance
+from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.kl import normal_kl
 from tinyddpm.diffusion.oracles import GaussianOracle
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.diffusion.telescoping import forward_path, log_ratio_after, log_ratio_before
-from tinyddpm.identities.registry import Setting, identity
-from tinyddpm.identities.statistics import Comparison, exactly, subgamma_test
-
-_FIXED: tuple[Variance, ...] = ("beta", "beta_tilde")
-
-
-def relative_error(found: Array, expected: Array) -> float:
-    """Return the largest difference over the largest expected magnitude; NaN stays NaN."""
-    scale = float(np.max(np.abs(expected)))
-    return float(np.max(np.abs(found - expected))) / (scale or 1.0)
+from tinyddpm.identities.registry import FIXED_VARIANCES, Setting, identity
+from tinyddpm.identities.statistics import (
+    Comparison,
+    exactly,
+    relative_error,
+    subgamma_test,
+)
 
 
 def bounded_model(xt: Array, t: IntArray) -> Array:
@@ -55,7 +52,7 @@ def ratio_has_the_mean_of_the_terms(setting: Setting) -> Iterator[Comparison]:
     is at most ½ θ² v/(1 − c|θ|), v = Σ 2a² + b_max², c = 2 max |a| (one step after the other).
     """
     x0 = np.broadcast_to(setting.levels(), (setting.samples, *setting.shape))
-    for kind in _FIXED:
+    for kind in FIXED_VARIANCES:
         diffusion = GaussianDiffusion(setting.schedule, "x0", kind)
         schedule = diffusion.schedule
         path = forward_path(diffusion, x0, seed=setting.seed, stream="noise")
@@ -68,7 +65,8 @@ def ratio_has_the_mean_of_the_terms(setting: Setting) -> Iterator[Comparison]:
         noise, true = schedule.one_minus_alpha_bar[-1], schedule.beta_tilde[2:]
         model = getattr(schedule, kind)[2:]
         a = 0.5 * np.array([noise - 1, *(true / model - 1)])
-        b2 = [noise * schedule.alpha_bar[-1], *true * (2 * diffusion.posterior_x0[2:] / model) ** 2]
+        from_x0 = diffusion.posterior_from_x0[2:]
+        b2 = [noise * schedule.alpha_bar[-1], *true * (2 * from_x0 / model) ** 2]
         variance = x0[0].size * float((2 * a**2 + b2).sum())
         yield subgamma_test(before - terms, 0.0, variance, 2 * float(np.abs(a).max()))
 
@@ -83,12 +81,13 @@ def ratio_has_the_mean_of_the_terms(setting: Setting) -> Iterator[Comparison]:
 )
 def the_bound_is_below(setting: Setting) -> Iterator[Comparison]:
     """How far the bound is above the likelihood, 0 if it is not; and how far it is from it where
-    each step back is the true one. Any step of the true chain is; σ_1² = β_1 has to be said.
+    each step back is the true one. With σ² = β and the true ε* every step is but the last, whose
+    variance is β̃_2 here and is set to the true one, β_1.
     """
     schedule, shape = setting.schedule, setting.shape
     x0 = 1.5 * setting.normal(0)[:100]
     mean, spread = setting.numbers(2, 0.1, 1.0)
-    for kind in _FIXED:
+    for kind in FIXED_VARIANCES:
         diffusion = GaussianDiffusion(schedule, variance=kind)
         chain = affine_chain(diffusion, GaussianOracle(schedule, mean, spread), shape)
         gap = chain.log_likelihood(x0) + chain.bound_terms(x0).sum(axis=0)
@@ -116,7 +115,7 @@ def the_bound_is_below(setting: Setting) -> Iterator[Comparison]:
 def term_is_a_weighted_square(setting: Setting) -> Iterator[Comparison]:
     """From the bound, and from the divergence of q_posterior and p_mean_variance themselves."""
     eps, x0 = setting.normal(0)[:50], setting.normal(1)[:50]
-    for kind in _FIXED:
+    for kind in FIXED_VARIANCES:
         diffusion = GaussianDiffusion(setting.schedule, variance=kind)
         variance = np.maximum(getattr(diffusion.schedule, kind), 1e-300)
         weights = eps_weights(diffusion.schedule, variance)

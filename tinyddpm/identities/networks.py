@@ -1,7 +1,7 @@
 """Identities of the network: where it starts, what it drops, what is averaged, what it sees of t.
 
-He et al. 2015 (arXiv 1502.01852) for 1/fan-in; Srivastava et al. 2014 for dropout; Vaswani et al.
-2017 (arXiv 1706.03762) for the embedding of t.
+LeCun et al. 1998 ("Efficient BackProp") for 1/fan-in; Srivastava et al. 2014 for dropout; Vaswani
+et al. 2017 (arXiv 1706.03762) for the embedding of t.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 from tinyddpm import optim
 from tinyddpm.arrays import Array
-from tinyddpm.identities.likelihood import relative_error
 from tinyddpm.identities.registry import Setting, identity
 from tinyddpm.identities.statistics import (
     Comparison,
     exactly,
     frequency_test,
     ks_test,
+    relative_error,
     subgamma_test,
 )
 from tinyddpm.nn.config import UNetConfig

@@ -17,13 +17,13 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.learned_variance import learned_log_variance
 from tinyddpm.diffusion.losses import image_losses, image_losses_backward, loss
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler, UniformTimes
-from tinyddpm.identities.likelihood import relative_error
 from tinyddpm.identities.registry import Setting, identity
 from tinyddpm.identities.statistics import (
     Comparison,
     chi2_test,
     exactly,
     frequency_test,
+    relative_error,
     subgamma_test,
 )
 from tinyddpm.nn.config import UNetConfig

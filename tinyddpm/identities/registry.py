@@ -10,8 +10,11 @@ import numpy as np
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array
+from tinyddpm.diffusion.gaussian import Variance
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.identities.statistics import Comparison
+
+FIXED_VARIANCES: tuple[Variance, ...] = ("beta", "beta_tilde")
 
 
 @dataclass(frozen=True)

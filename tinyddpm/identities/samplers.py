@@ -18,11 +18,8 @@ from tinyddpm.diffusion.oracles import GaussianOracle
 from tinyddpm.diffusion.respacing import respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.sampling import sample, sample_steps
 from tinyddpm.diffusion.schedule import NoiseSchedule
-from tinyddpm.identities.likelihood import relative_error
-from tinyddpm.identities.registry import Setting, identity
-from tinyddpm.identities.statistics import Comparison, exactly, gaussian_test
-
-_FIXED: tuple[Variance, ...] = ("beta", "beta_tilde")
+from tinyddpm.identities.registry import FIXED_VARIANCES, Setting, identity
+from tinyddpm.identities.statistics import Comparison, exactly, gaussian_test, relative_error
 
 
 def wild_model(xt: Array, t: IntArray) -> Array:
@@ -41,7 +38,7 @@ def wild_model(xt: Array, t: IntArray) -> Array:
 def last_step_has_no_noise(setting: Setting) -> Iterator[Comparison]:
     """x_0 of either sampler against the mean of p(x_0 | x_1)."""
     shape = (min(setting.samples, 100), *setting.shape)
-    for kind in _FIXED:
+    for kind in FIXED_VARIANCES:
         diffusion = GaussianDiffusion(setting.schedule, variance=kind)
         for steps in (
             sample_steps(diffusion, wild_model, shape, seed=setting.seed, dtype=np.float64),
@@ -67,7 +64,7 @@ def samples_have_the_law_of_the_chain(setting: Setting) -> Iterator[Comparison]:
     schedule, shape = setting.schedule, (setting.samples, *setting.shape)
     mean, spread = (float(value) for value in setting.numbers(2, 0.1, 0.9))
     oracle = GaussianOracle(schedule, mean, spread)
-    for kind in _FIXED:
+    for kind in FIXED_VARIANCES:
         diffusion = GaussianDiffusion(schedule, variance=kind)
         x = sample(
             diffusion, oracle, shape, seed=setting.seed, clip=False, stream="noise", dtype=float

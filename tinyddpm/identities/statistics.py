@@ -45,6 +45,12 @@ class Comparison:
     tolerance: float | None = None
 
 
+def relative_error(found: Array, expected: Array) -> float:
+    """Return the largest difference over the largest expected magnitude; NaN stays NaN."""
+    scale = float(np.max(np.abs(expected)))
+    return float(np.max(np.abs(found - expected))) / (scale or 1.0)
+
+
 def exactly(error: float, tolerance: float) -> Comparison:
     """Null: ``error`` is nothing but rounding, at most ``tolerance``. NaN is not."""
     return Comparison("error", error, 0.0 if error <= tolerance else -math.inf, tolerance)

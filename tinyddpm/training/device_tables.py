@@ -50,7 +50,7 @@ def loss_table(config: DiffusionConfig, dims: int) -> LossTable:
     objective = resolve_objective(config.objective, chain.variance)
     coefficients = _rows(
         *_prediction(chain),
-        chain.posterior_x0[1:],
+        chain.posterior_from_x0[1:],
         _fixed(chain).p_mean_variance(one, zero, t).log_variance,
         *(end[1:] for end in chain.log_variance_ends),
         np.sqrt(chain.schedule.one_minus_alpha_bar[1:]),
