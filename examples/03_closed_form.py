@@ -29,14 +29,14 @@ for t in range(1, schedule.T + 1):
 print(f"step by step against closed form, worst of all t: {worst:.1e}")
 
 # By drawing: every pixel starts at 0.8 and is noised up to t = 300, in 300 steps or in one.
-T = 300
+end = 300
 x0 = np.full((1, 200, 200, 1), 0.8)
 walked = x0
-for t in range(1, T + 1):
+for t in range(1, end + 1):
     walked = diffusion.q_step(walked, t, random.standard_normal(x0.shape))
-jumped = diffusion.q_sample(x0, T, random.standard_normal(x0.shape))
+jumped = diffusion.q_sample(x0, end, random.standard_normal(x0.shape))
 
-mean, std = 0.8 * math.sqrt(schedule.alpha_bar[T]), math.sqrt(schedule.one_minus_alpha_bar[T])
+mean, std = 0.8 * math.sqrt(schedule.alpha_bar[end]), math.sqrt(schedule.one_minus_alpha_bar[end])
 print("            mean     std")
 print(f"formula  {mean:7.4f} {std:7.4f}")
 for name, x in (("walked", walked), ("jumped", jumped)):

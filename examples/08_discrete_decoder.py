@@ -45,5 +45,5 @@ for off in (1, 3, 6, 10, 40):
     tanh = [tanh_log_probability(x0, mean + step, log_variance)[0] for step in (-h, 0 * h, h)]
     slope = (tanh[2] - tanh[0]) / (2 * h)
     print(f"{off:15d} {exact[0]:13.3f} {tanh[1]:9.3f} {dmean[0]:18.1f} {slope:8.1f}")
-assert dmean[0] > 1000
-assert slope == 0
+    assert dmean[0] > 100
+    assert (slope == 0) == (off >= 6)

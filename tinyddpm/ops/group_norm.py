@@ -5,8 +5,10 @@ values of one group of channels of one image.
     y       = weight x_hat + bias
 
     dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
-                                              Σ_{h,w} where each image has its own
     dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + residual
+
+A weight and a bias of each image have sums over h and w alone. The residual is what reaches dx on
+the way around the norm, where x is used a second time.
 """
 
 from __future__ import annotations
