@@ -62,6 +62,9 @@ BUGS = {
         "multiply(sums, a, b);\n    __syncthreads();",
         "multiply(sums, a, b);",
     ),
+    "every run of channels is the first": ("bf16", "k.channel += run, k.end", "k.end"),
+    "a run of channels without its end": ("tf32", "run, k.end += run;", "run;"),
+    "the taps of the last run go on": ("bf16", " || k.end >= c_in", ""),
     "odd channels read past their end": (
         "bf16",
         "channel + e < c ? row[channel + e] : 0.0f",
@@ -93,10 +96,12 @@ def finds_fault(device, precision):
     """Whether a convolution of stride 1 or 2 raises or has a wrong result."""
     shapes = [(2, 9, 7, 37), (3, 3, 37, 40), (40,)]
     shapes_onto = [*shapes[:2], (2, 40), (2, 9, 7, 40)]
+    in_runs = [(1, 4, 5, 64), (3, 3, 64, 32), (32,)]
     try:
         pairs = [
             *convolution(device, precision).results(shapes, integers),
             *convolution(device, precision).results(shapes, integers, stride=2),
+            *convolution(device, precision).results(in_runs, integers),
             *onto(device, precision).results(shapes_onto, integers),
         ]
         for result, exact in pairs:

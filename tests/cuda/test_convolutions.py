@@ -14,7 +14,7 @@ from simulator import SimRuntime
 from tinyddpm.kernels.cuda import products
 from tinyddpm.kernels.cuda.conv2d import Convolutions
 from tinyddpm.kernels.cuda.linear import Linears
-from tinyddpm.kernels.cuda.products import FP32, LARGE, MIDDLE, NARROW, SMALL, TILES, tile_for
+from tinyddpm.kernels.cuda.products import FP32, HUGE, LARGE, MIDDLE, NARROW, SMALL, TILES, tile_for
 
 pytestmark = pytest.mark.cuda_sim
 
@@ -54,6 +54,12 @@ def test_convolution_is_exact(device, precision, n, height, width, c_in, c_out, 
     shapes = [(n, height, width, c_in), (size, size, c_in, c_out), (c_out,)]
     twin = convolution(device, precision)
     assert_exact(twin.results(shapes, integers, stride=stride, pad=pad))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channels_in_several_runs_are_exact(device, precision, stride):
+    shapes = [(2, 5, 6, 64), (3, 3, 64, 96), (96,)]
+    assert_exact(convolution(device, precision).results(shapes, integers, stride=stride))
 
 
 @on_one_device
@@ -166,9 +172,12 @@ def test_a_bf16_convolution_keeps_half_the_bytes_of_its_input(sim):
 @pytest.mark.parametrize(
     ("m", "n", "copies", "tile"),
     [
-        (128 * 32 * 32, 128, 1, LARGE),
+        (128 * 32 * 32, 128, 1, HUGE),
+        (128 * 16 * 16, 256, 1, HUGE),
         (128 * 8 * 8, 256, 1, SMALL),  # 128 large tiles leave multiprocessors idle
-        (128 * 8 * 8, 256, 4, LARGE),  # but not in four copies
+        (128 * 8 * 8, 256, 2, LARGE),  # but not in two copies
+        (128 * 8 * 8, 256, 4, HUGE),
+        (9 * 128, 256, 64, LARGE),  # no multiple of a huge one
         (128 * 28 * 28, 64, 1, MIDDLE),
         (128 * 28 * 28, 32, 1, NARROW),
         (128, 512, 1, SMALL),

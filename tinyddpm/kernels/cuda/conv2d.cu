@@ -123,17 +123,21 @@ struct Row {
 
 constexpr int NOWHERE = -(1 << 30); // far from every tap
 
-// Where in K a thread's piece is: K runs over the channels of a tap, then over the taps of a row.
+// Where in K a thread's piece is. K runs over a run of channels, then over the taps of these, then over
+// the next run: the taps of a chunk of channels meet much the same pixels, which are still in the first
+// cache. Where channels are no multiple of a chunk, all of them are one run.
 struct Place {
-  int channel, tx, ty;
+  int channel, end, tx, ty; // end: of the run
 };
 
-__device__ __forceinline__ void advance(Place& k, int channels, int c_in, int taps_x) {
-  for (k.channel += channels; k.channel >= c_in; k.channel -= c_in)
-    if (++k.tx == taps_x) {
-      k.tx = 0;
-      k.ty++;
-    }
+__device__ __forceinline__ void advance(Place& k, int channels, int run, int c_in, const Gather& g) {
+  for (k.channel += channels; k.channel >= k.end; k.channel -= run) {
+    if (++k.tx < g.x.taps) continue;
+    k.tx = 0;
+    if (++k.ty < g.y.taps || k.end >= c_in) continue;
+    k.ty = 0;
+    k.channel += run, k.end += run;
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -159,8 +163,9 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     rows[i].from = x + ((long long)(r.image * in_h + rows[i].y) * in_w + rows[i].x) * c_in;
     if (r.image >= images) rows[i].y = NOWHERE;
   }
-  Place k = {0, 0, 0};
-  advance(k, piece * PIECE, c_in, g.x.taps);
+  int run = c_in % CHUNK_K ? c_in : CHUNK_K;
+  Place k = {0, run, 0, 0};
+  advance(k, piece * PIECE, run, c_in, g);
 
   auto copy = [&](int, int buffer) {
     unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH + row * PITCH + piece * 16;
@@ -170,7 +175,7 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
 #pragma unroll
     for (int i = 0; i < COPIES_M; i++) {
       bool is = in_k & inside(g, rows[i].y + dy, rows[i].x + dx);
-      copy_async_16(a + ROWS * i * PITCH, rows[i].from + to_tap, is ? 16 : 0);
+      copy_async_16_again(a + ROWS * i * PITCH, rows[i].from + to_tap, is ? 16 : 0);
     }
     int tap = (g.y.tap + g.y.tap_step * k.ty) * kw + g.x.tap + g.x.tap_step * k.tx;
     const OPERAND* of_tap = weight + tap * c_in + k.channel;
@@ -180,7 +185,7 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
       bool is = in_k & (n < c_out);
       copy_async_16(b + ROWS * i * PITCH, of_tap + (size_t)n * depth, is ? 16 : 0);
     }
-    advance(k, CHUNK_K, c_in, g.x.taps);
+    advance(k, CHUNK_K, run, c_in, g);
   };
 
   Sums sums = {};

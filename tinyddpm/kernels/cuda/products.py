@@ -51,19 +51,25 @@ class Tile(NamedTuple):
         return blocks(m, self.m) * blocks(n, self.n)
 
 
-LARGE = Tile(128, 128, 2, 4, stages=4)  # in bf16, 64 operations for each byte that is copied
+HUGE = Tile(256, 128, 4, 2, stages=3)  # in bf16, 85 operations for each byte that is copied
+LARGE = Tile(128, 128, 2, 4, stages=4)  # 64
 MIDDLE = Tile(128, 64, 2, 2, stages=3)  # 43
 NARROW = Tile(128, 32, 4, 1, stages=4)  # 26
 SMALL = Tile(64, 64, 2, 2, stages=4)  # 32
-TILES = (LARGE, MIDDLE, NARROW, SMALL)
+TILES = (HUGE, LARGE, MIDDLE, NARROW, SMALL)
 FP32 = Tile(64, 64, 8, 1, stages=0)  # as written in conv2d_fp32.cu
 
 
 def tile_for(m: int, n: int, copies: int) -> Tile:
-    """The tile for m × n, ``copies`` times: as wide as n, or small where blocks would be few."""
+    """The tile for m × n, ``copies`` times: as wide as n, or small where blocks would be few.
+
+    A huge one has a multiprocessor to itself, and is worth it where all have nearly two to do.
+    """
     if n <= NARROW.n:
         return NARROW
     tile = MIDDLE if n <= MIDDLE.n else LARGE
+    if tile is LARGE and m % HUGE.m == 0 and copies * HUGE.number(m, n) >= 0.9 * _BLOCKS:
+        return HUGE
     return tile if copies * tile.number(m, n) >= _BLOCKS // 2 else SMALL
 
 
