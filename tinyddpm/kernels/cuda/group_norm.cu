@@ -169,6 +169,7 @@ __device__ __forceinline__ float2 mean_of(float2 sum, const Slab& s) {
 __device__ __forceinline__ float2 over_slabs(const float* partial, int group, int groups,
                                              const Slab& s) {
   float2 sum = {0.0f, 0.0f};
+#pragma unroll 8
   for (int slab = 0; slab < gridDim.x; slab++) {
     size_t at = ((size_t)(blockIdx.y * gridDim.x + slab) * groups + group) * 2;
     sum.x += partial[at];
@@ -180,8 +181,10 @@ __device__ __forceinline__ float2 over_slabs(const float* partial, int group, in
 // offset, r
 __device__ __forceinline__ float2 moments_of(float2 mean, float norm_eps) {
   float var = mean.y - mean.x * mean.x;
-  if (var < 0.0f) var = 0.0f; // by rounding; but what has overflowed must not look like a number
-  return {mean.x, rsqrtf(var + norm_eps)};
+  if (var < 0.0f) var = 0.0f; // by rounding
+  float r = rsqrtf(var + norm_eps);
+  // Of squares that have overflowed it is 0, and y would be the bias: that must not look right.
+  return {mean.x, r > 0.0f ? r : __uint_as_float(0x7fc00000u)};
 }
 
 // Adds up x - pivot and its square over the slab, by channel: table (2, C), of (rows, 2, C).
