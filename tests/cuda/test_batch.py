@@ -111,8 +111,8 @@ def test_labels_are_those_of_the_host(card):
 
 def test_masks_are_those_of_the_host(card):
     masks = made(card, np.zeros((1, 2, 2, 1), np.uint8), 3).masks(state_at(12))
-    like = np.empty((3, 5, 5, 3), np.float32)
-    for site, rate in ((1, 0.1), (7, 0.5)):
+    for side, site, rate in ((5, 1, 0.1), (4, 7, 0.5)):  # 75 and 48 values an image
+        like = np.empty((3, side, side, 3), np.float32)
         expected = DropoutMasks(SEED, 12, np.arange(3)).keep(like, rate, site)
         kept = masks.keep(like, rate, site)
         assert kept.dtype == np.bool_

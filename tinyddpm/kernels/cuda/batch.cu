@@ -59,12 +59,15 @@ told_labels(const unsigned char* labels, const int* orders, const unsigned* step
 
 // Dropout's masks: 1 with probability 1 − rate, where threshold = rate · 2³².
 extern "C" __global__ void __launch_bounds__(256)
-keep_mask(unsigned char* keep, const unsigned* step, int size, int site, unsigned threshold,
+keep_mask(unsigned char* ALIGNED keep, const unsigned* step, int size, int site, unsigned threshold,
           unsigned seed) {
   int block = blockIdx.y * 256 + threadIdx.x, image = blockIdx.x;
   if (4 * block >= size) return;
   uint4 drawn = philox(block, image, *step, site, seed, STREAM_DROPOUT);
-  unsigned words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
-  for (int k = 0; k < 4; k++)
-    if (4 * block + k < size) keep[(long long)image * size + 4 * block + k] = words[k] >= threshold;
+  unsigned words[4] = {drawn.x, drawn.y, drawn.z, drawn.w}, four = 0;
+  for (int k = 0; k < 4; k++) four |= (unsigned)(words[k] >= threshold) << 8 * k;
+  unsigned char* mine = keep + (long long)image * size + 4 * block;
+  if (size % 4 == 0) *(unsigned*)mine = four;
+  else
+    for (int k = 0; k < 4 && 4 * block + k < size; k++) mine[k] = four >> 8 * k & 1;
 }
