@@ -14,6 +14,11 @@ from tinyddpm.errors import DeviceError
 CUPY_MAJOR = 14  # earlier ones differ in the types of mixed arithmetic
 COMPUTE_CAPABILITY = 80  # 8.0: the first with the instructions that the kernels are written in
 
+_CUPY_THAT_FITS = (
+    'the CuPy that fits its CUDA, pip install "cupy-cuda12x[ctk]>=14,<15" or '
+    '"cupy-cuda13x[ctk]>=14,<15"'
+)
+
 # CuPy arrays are typed as NumPy's: the operations used here mean the same on both.
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -46,8 +51,7 @@ def resolve_device(device: str) -> str:
     raise DeviceError(
         "device cuda cannot be used",
         cause=obstacle,
-        remedy='pip install "cupy-cuda12x[ctk]>=14,<15" on a machine with an NVIDIA driver, or '
-        "--device cpu",
+        remedy=f"on a machine with an NVIDIA driver {_CUPY_THAT_FITS}, or --device cpu",
     )
 
 
@@ -101,8 +105,7 @@ def compiled(cupy: ModuleType, code: str, what: str = "a kernel") -> Any:
         raise DeviceError(
             f"CuPy does not compile {what}",
             cause=(str(error).strip() or type(error).__name__).splitlines()[0],
-            remedy='CuPy that fits the driver, pip install "cupy-cuda12x[ctk]>=14,<15" or '
-            '"cupy-cuda13x[ctk]>=14,<15", or --device cpu',
+            remedy=f"{_CUPY_THAT_FITS}, or --device cpu",
         ) from error
     return module
 

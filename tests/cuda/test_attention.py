@@ -14,8 +14,9 @@ from tinyddpm.kernels.cuda.source import source
 
 pytestmark = pytest.mark.cuda_sim
 ORDERS = ["qkv first", "heads first"]
+# A card's exp2f is off by up to 2 units in the last place; the simulator is within 1e-6 in fp32.
 # TF32 rounds operands by up to 2^-12 = 2.4e-4, in up to three products one after another.
-TOLERANCES = {"fp32": 1e-6, "tf32": 1e-3}
+TOLERANCES = {"fp32": 2e-6, "tf32": 1e-3}
 PRECISIONS = pytest.mark.parametrize("precision", TOLERANCES)
 # Registers on sm_90 by a head's width: so that 4, 3, 3 and 2 blocks of 128 threads fit.
 BUDGET = {8: 128, 32: 168, 64: 168, 256: 255}

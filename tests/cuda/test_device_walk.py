@@ -49,16 +49,20 @@ def on_the_device(network):
 
 @pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
 def walker(request):
-    """A runtime, and what puts a network where it computes: the simulated one works on the host."""
+    """A runtime, what puts a network where it computes, and how near to come to the reference.
+
+    The simulated one works on the host, with the very network. Of one that rounds otherwise x̂_0 is
+    1/√ᾱ_T = 406 times as far off as its ε.
+    """
     if request.param == "gpu":
-        return request.getfixturevalue("gpu"), on_the_device
-    return request.getfixturevalue("sim"), lambda network: network
+        return request.getfixturevalue("gpu"), on_the_device, 1e-3
+    return request.getfixturevalue("sim"), lambda network: network, 1e-4
 
 
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde", "learned"])
 @pytest.mark.parametrize(("predict", "eta"), CASES)
 def test_every_chain_is_walked_as_the_reference_walks_it(walker, predict, eta, variance):
-    runtime, place = walker
+    runtime, place, near = walker
     network = network_of(variance, channels=3)
     chain = GaussianDiffusion(NoiseSchedule.cosine(20), predict, variance).respace(5)
     shape, model = (3, 6, 6, 3), model_of(network)
@@ -69,8 +73,8 @@ def test_every_chain_is_walked_as_the_reference_walks_it(walker, predict, eta, v
     walked = list(DeviceWalks(place(network), chain, runtime, shape, eta=eta, **DRAW).walk())
     assert [step.t for step in walked] == [5, 4, 3, 2, 1]
     for mine, expected in zip(walked, reference, strict=True):
-        np.testing.assert_allclose(to_host(mine.x0_hat), expected.x0_hat, atol=1e-4)
-        np.testing.assert_allclose(to_host(mine.x), expected.x, atol=1e-4)
+        np.testing.assert_allclose(to_host(mine.x0_hat), expected.x0_hat, atol=near)
+        np.testing.assert_allclose(to_host(mine.x), expected.x, atol=near)
     assert np.abs(to_host(walked[0].x - walked[1].x)).max() > 0.01
 
 
@@ -78,7 +82,7 @@ def test_every_chain_is_walked_as_the_reference_walks_it(walker, predict, eta, v
 @pytest.mark.parametrize("variance", ["beta", "learned"])
 def test_classes_and_guidance_are_those_of_the_reference(walker, monkeypatch, variance, guidance):
     monkeypatch.setattr(device_walk, "AT_ONCE", 2)
-    runtime, place = walker
+    runtime, place, near = walker
     network, shape = network_of(variance, classes=4), (3, 6, 6, 1)
     chain = GaussianDiffusion(NoiseSchedule.cosine(20), variance=variance).respace(3)
     walks = DeviceWalks(place(network), chain, runtime, shape, guidance=guidance, **DRAW)
@@ -91,11 +95,11 @@ def test_classes_and_guidance_are_those_of_the_reference(walker, monkeypatch, va
         model = guided_model(conditional, labels, null_label=4, weight=guidance)
         *_, last = walks.walk(labels=labels)
         found.append(to_host(last.x))
-        np.testing.assert_allclose(found[-1], chain.sample(model, shape, **DRAW), atol=1e-4)
+        np.testing.assert_allclose(found[-1], chain.sample(model, shape, **DRAW), atol=near)
     assert np.abs(found[0] - found[1]).max() > 0.01
     *_, last = walks.walk()
     expected = chain.sample(model_of(network), shape, **DRAW)
-    np.testing.assert_allclose(to_host(last.x), expected, atol=1e-4)
+    np.testing.assert_allclose(to_host(last.x), expected, atol=near)
 
 
 def test_classes_that_are_none_are_refused(cupy):

@@ -134,7 +134,7 @@ def update_is_right(device):
 
 
 def walk_is_right(device):
-    walker = device, lambda network: network
+    walker = device, lambda network: network, 1e-4
     test_device_walk.test_every_chain_is_walked_as_the_reference_walks_it(
         walker, "eps", None, "learned"
     )

@@ -59,7 +59,9 @@ class CupyRuntime:
         self._stream.use()
 
     def free_memory(self) -> int:
-        """Return the bytes of the GPU that nobody has taken, whoever it be."""
+        """Return the bytes of the GPU that nobody has, once what is not in use was given back."""
+        self._empty_retired_pools()
+        self._cupy.get_default_memory_pool().free_all_blocks()
         free, _total = self._cupy.cuda.Device().mem_info
         return int(free)
 
