@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tinyddpm import errors
-from tinyddpm.figures.ledger import Terms, check_can_draw, ledger_figure
-from tinyddpm.figures.style import draw_and_save
+from tinyddpm.figures.ledger import Terms, ledger_figure
+from tinyddpm.figures.style import check_can_draw, draw_and_save
 
 TERMS = Terms(
     "clipped",

@@ -20,9 +20,8 @@ from tinyddpm.cli.bench_quality import SAMPLES, SEEDS, STEPS, QualityRequest, ti
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import precision_option, refuse_others, threads_option
 from tinyddpm.errors import UsageError
-from tinyddpm.figures.ledger import check_can_draw
 from tinyddpm.figures.scaling_plot import Series, scaling_figure
-from tinyddpm.figures.style import draw_and_save
+from tinyddpm.figures.style import check_can_draw, draw_and_save
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.config import PRESETS
 

@@ -21,8 +21,8 @@ from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
 from tinyddpm.evaluation.ledger import Comparison, compare
 from tinyddpm.evaluation.likelihood import estimate_likelihood, model_calls
-from tinyddpm.figures.ledger import Terms, check_can_draw, ledger_figure
-from tinyddpm.figures.style import draw_and_save
+from tinyddpm.figures.ledger import Terms, ledger_figure
+from tinyddpm.figures.style import check_can_draw, draw_and_save
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.model import Weights, from_checkpoint
 from tinyddpm.training.run_directory import FoundCheckpoint

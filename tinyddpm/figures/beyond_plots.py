@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyddpm.arrays import Array
 from tinyddpm.diffusion.affine_chain import affine_chain
 from tinyddpm.diffusion.decoder import HALF_BIN
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.oracles import GaussianOracle, MixtureOracle
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes
+from tinyddpm.figures.densities import KINDS, kinds_density, noised_density
 from tinyddpm.figures.style import BLUE, GREY, ORANGE, PURPLE, label, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_KINDS = ((0.7, -0.6, 0.01), (0.3, 0.5, 0.03))  # weight, mean, variance
 
 
 def time_probabilities() -> Figure:
@@ -47,7 +45,7 @@ def ddim_paths() -> Figure:
     """From the same x_T to data of two kinds: with DDIM's steps, and with ancestral ones."""
     figure, axes = panels(2)
     schedule = NoiseSchedule.cosine()
-    weights, means, variances = np.array(_KINDS).T
+    weights, means, variances = np.array(KINDS).T
     oracle = MixtureOracle(schedule, weights, means.reshape(2, 1, 1, 1), variances)
     chain = GaussianDiffusion(schedule, variance="beta_tilde").respace(250)
     x_T = np.linspace(-1.9, 1.9, 13).reshape(-1, 1, 1, 1)
@@ -74,8 +72,8 @@ def guidance() -> Figure:
     figure, (panel,) = panels(1, width=6.4, height=3.7)
     x = np.linspace(-1.8, 2.2, 600)
     alpha_bar = NoiseSchedule.cosine().alpha_bar[300]
-    both = sum(w * _normal(x, m, v, alpha_bar) for w, m, v in _KINDS)
-    alone = _normal(x, *_KINDS[1][1:], alpha_bar)
+    both = kinds_density(x, alpha_bar)
+    alone = noised_density(x, *KINDS[1][1:], alpha_bar)
     for weight, colour in zip((-1.0, 0.0, 1.0, 3.0), (GREY, BLUE, PURPLE, ORANGE), strict=True):
         log_q = (1 + weight) * np.log(alone) - weight * np.log(both)
         q = np.exp(log_q - log_q.max())
@@ -90,10 +88,3 @@ def guidance() -> Figure:
     )
     panel.legend(loc="upper left")
     return figure
-
-
-def _normal(x: Array, mean: float, variance: float, alpha_bar: float) -> Array:
-    spread = alpha_bar * variance + 1 - alpha_bar
-    square = (x - math.sqrt(alpha_bar) * mean) ** 2 / spread
-    density: Array = np.exp(-0.5 * square) / np.sqrt(2 * np.pi * spread)
-    return density

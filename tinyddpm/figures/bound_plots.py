@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyddpm.arrays import Array
 from tinyddpm.diffusion.affine_chain import affine_chain
 from tinyddpm.diffusion.bound import eps_weights
 from tinyddpm.diffusion.decoder import HALF_BIN, LEVELS
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.oracles import GaussianOracle
 from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.figures.densities import normal_density
 from tinyddpm.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, label, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def _density(x: Array, mean: float, std: float) -> Array:
-    value: Array = np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
-    return value
 
 
 def jensen() -> Figure:
@@ -69,14 +64,14 @@ def _bins(panel: Axes, *, level: int, mean: float, std: float) -> None:
             panel.axvline(edge, color=PALE, linewidth=0.7)
     lower, upper = LEVELS[level] - HALF_BIN, LEVELS[level] + HALF_BIN
     inside = x >= lower if level == 255 else (x >= lower) & (x <= upper)
-    panel.fill_between(x[inside], _density(x[inside], mean, std), color=ORANGE, alpha=0.6)
-    panel.plot(x, _density(x, mean, std), color=BLUE)
+    panel.fill_between(x[inside], normal_density(x[inside], mean, std**2), color=ORANGE, alpha=0.6)
+    panel.plot(x, normal_density(x, mean, std**2), color=BLUE)
     panel.axvline(mean, color=BLUE, linewidth=0.9, linestyle=":")
-    top = float(_density(np.array(mean), mean, std))
+    top = float(normal_density(np.array(mean), mean, std**2))
     panel.text(mean - 0.12 * std, 0.03 * top, "μ", color=BLUE, ha="right")
     panel.annotate(
         "P(byte)",
-        (LEVELS[level], 0.5 * float(_density(np.array(LEVELS[level]), mean, std))),
+        (LEVELS[level], 0.5 * float(normal_density(np.array(LEVELS[level]), mean, std**2))),
         xytext=(mean + 1.9 * std, 0.72 * top),
         color=ORANGE,
         arrowprops={"arrowstyle": "-", "color": ORANGE},
@@ -93,8 +88,8 @@ def rectangle() -> Figure:
         mean = centre + off * 2 * HALF_BIN
         x = np.linspace(centre - 5 * HALF_BIN, centre + 5 * HALF_BIN, 800)
         inside = np.abs(x - centre) <= HALF_BIN
-        density = 2 * HALF_BIN * _density(x, mean, std)  # per grey level
-        height = 2 * HALF_BIN * float(_density(np.array(centre), mean, std))
+        density = 2 * HALF_BIN * normal_density(x, mean, std**2)  # per grey level
+        height = 2 * HALF_BIN * float(normal_density(np.array(centre), mean, std**2))
         panel.fill_between(x[inside], density[inside], color=ORANGE, alpha=0.55)
         panel.plot(centre + HALF_BIN * np.array([-1, -1, 1, 1]), [0, height, height, 0], color=INK)
         panel.plot(x, density, color=BLUE)
@@ -136,9 +131,9 @@ def posterior() -> Figure:
         (seen, GREEN, r"towards $x_t$:  $q(x_t\,|\,x_{t-1})$"),
         ((mean, precision**-0.5), ORANGE, r"product:  $q(x_{t-1}\,|\,x_t, x_0)$"),
     ):
-        panel.plot(x, _density(x, centre, std), color=colour, label=name)
+        panel.plot(x, normal_density(x, centre, std**2), color=colour, label=name)
         panel.axvline(centre, color=colour, linewidth=0.8, linestyle=":")
-    panel.fill_between(x, _density(x, mean, precision**-0.5), color=ORANGE, alpha=0.18)
+    panel.fill_between(x, normal_density(x, mean, 1 / precision), color=ORANGE, alpha=0.18)
     panel.set(xlim=(-2.4, 2.6), ylim=(0, 1.15))
     label(panel, title="Bayes: precisions add, the mean lies between", x=r"$x_{t-1}$", y="density")
     panel.legend(loc="upper right")

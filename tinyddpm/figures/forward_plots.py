@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyddpm.arrays import Array
 from tinyddpm.diffusion.schedule import NoiseSchedule
+from tinyddpm.figures.densities import kinds_density, normal_density
 from tinyddpm.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, label, panels
 from tinyddpm.ops.normal import cdf, inverse_cdf
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_KINDS = ((0.7, -0.6, 0.01), (0.3, 0.5, 0.03))  # weight, mean, variance
 
 
 def inverse_cdf_plot() -> Figure:
@@ -32,7 +30,7 @@ def inverse_cdf_plot() -> Figure:
     label(curve, title="twenty even u, read backwards through Φ", x=r"$x = \Phi^{-1}(u)$", y="u")
     many = inverse_cdf((np.arange(4000) + 0.5) / 4000)
     result.hist(many, bins=40, range=(-3.4, 3.4), density=True, color=ORANGE, alpha=0.45)
-    result.plot(x, np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi), color=BLUE)
+    result.plot(x, normal_density(x, 0.0, 1.0), color=BLUE)
     result.set(xlim=(-3.4, 3.4))
     label(result, title="4000 of them, and the density φ", x="x", y="density")
     return figure
@@ -45,7 +43,7 @@ def forward_densities() -> Figure:
     schedules = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
     for panel, (name, schedule) in zip(axes, schedules.items(), strict=True):
         times = np.arange(0, 1001, 4)
-        density = np.stack([_mixture(x, schedule.alpha_bar[t]) for t in times], axis=1)
+        density = np.stack([kinds_density(x, schedule.alpha_bar[t]) for t in times], axis=1)
         panel.imshow(
             density / density.max(axis=0),
             extent=(0, 1000, -3, 3),
@@ -60,16 +58,6 @@ def forward_densities() -> Figure:
         label(panel, title=f"density of $x_t$, {name} schedule", x="t", y="x")
     axes[1].text(985, 1.12, r"one σ of $\mathcal{N}(0, 1)$", ha="right", fontsize=8.5)
     return figure
-
-
-def _mixture(x: Array, alpha_bar: float) -> Array:
-    parts = []
-    for weight, mean, variance in _KINDS:
-        spread = alpha_bar * variance + 1 - alpha_bar
-        square = (x - np.sqrt(alpha_bar) * mean) ** 2 / spread
-        parts.append(weight * np.exp(-0.5 * square) / np.sqrt(2 * np.pi * spread))
-    density: Array = np.sum(parts, axis=0)
-    return density
 
 
 def schedules() -> Figure:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyddpm.arrays import Array
-from tinyddpm.errors import UsageError
 from tinyddpm.figures.style import BLUE, GREEN, ORANGE, RED, label, panels
-from tinyddpm.output_folder import check_folder_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FORMATS = (".png", ".svg")
 _COLOURS = (ORANGE, BLUE, RED, GREEN)
 
 
@@ -25,20 +21,6 @@ class Terms(NamedTuple):
     t: Array  # (K,)
     bits_per_dim: Array  # (K,) L_{t−1}
     standard_error: Array  # (K,) NaN where it is not known
-
-
-def check_can_draw(path: Path) -> None:
-    """Raise unless a figure can be made as ``path``: to be asked before a long computation.
-
-    Raises:
-        UsageError: Matplotlib is not installed, the name does not end in .png or .svg, or its
-            folder is not there.
-        StorageError: the folder cannot be written to.
-    """
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"a figure is written as {' or '.join(_FORMATS)}", cause=f"got {path}")
-    check_folder_of(path)
-    panels()
 
 
 def ledger_figure(terms: Sequence[Terms], *, title: str) -> Figure:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyddpm.errors import UsageError
 from tinyddpm.files import write_atomically
+from tinyddpm.output_folder import check_folder_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#2c6fbb", "#e07b1a", "#2a9d5c", "#c8403f", "#7d5bb3"
 INK, GREY, PALE = "#22262b", "#8a9099", "#dde1e6"
+
+_FORMATS = (".png", ".svg")
 
 _STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
@@ -101,6 +104,20 @@ def arrow(
     """Draw an arrow from ``start`` to ``end``."""
     look = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "linestyle": line}
     axes.annotate("", end, xytext=start, arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
+
+
+def check_can_draw(path: Path) -> None:
+    """Raise unless a figure can be made as ``path``: to be asked before a long computation.
+
+    Raises:
+        UsageError: Matplotlib is not installed, the name does not end in .png or .svg, or its
+            folder is not there.
+        StorageError: the folder cannot be written to.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"a figure is written as {' or '.join(_FORMATS)}", cause=f"got {path}")
+    check_folder_of(path)
+    panels()
 
 
 def draw_and_save(plot: Callable[[], Figure], path: Path) -> None:
