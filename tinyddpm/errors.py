@@ -41,6 +41,10 @@ class DataError(TinyDDPMError):
     exit_code = 3
 
 
+class MissingFilesError(DataError):
+    """The folder that was named lacks files of a data set known by name; nothing was read."""
+
+
 class CheckpointError(TinyDDPMError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 

@@ -430,6 +430,31 @@ def test_data_are_found_again_where_they_were(cli, real_data, monkeypatch):
     assert code == 0, err
 
 
+def test_a_run_on_what_was_downloaded_can_be_measured_and_goes_on(cli, fetched, tmp_path):
+    """What training did not need is fetched when it is, and what was deleted is fetched again."""
+    args = ["--data", "mnist", "--preset", "glyphs", "--diffusion-steps", 20, "--out", "run"]
+    code, _, err = cli("train", *args, "--train-steps", 1, *TINY)
+    assert code == 0, err
+    assert [name.partition("-")[0] for name in fetched] == ["train", "train"]
+    code, _, err = cli("evaluate", "run", "--nll", "--images", 2, "--draws", 1, "--device", "cpu")
+    assert code == 0, err
+    assert [name.partition("-")[0] for name in fetched[2:]] == ["t10k", "t10k"]
+    (tmp_path / "cache/tinyddpm/mnist/train-labels-idx1-ubyte").unlink()
+    code, _, err = cli("train", "--resume", "run", "--train-steps", 2)
+    assert code == 0, err
+    assert fetched[4:] == ["train-labels-idx1-ubyte.gz"]
+    assert "note: " not in err
+
+
+def test_a_resumed_run_reads_the_folder_that_is_named_and_no_other(cli, fetched):
+    args = ["--data", "mnist", "--preset", "glyphs", "--out", "run"]
+    assert cli("train", *args, "--train-steps", 1, *TINY)[0] == 0
+    code, _, err = cli("train", "--resume", "run", "--train-steps", 2, "--data-dir", "nowhere")
+    assert code == 3
+    assert "nowhere lacks train-images-idx3-ubyte.gz" in err
+    assert len(fetched) == 2
+
+
 def test_a_preset_for_another_size_is_said_to_be_fitted(cli):
     code, _, err = cli("train", "--preset", "mnist", "--train-steps", 1, *TINY)
     assert code == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_mnist import bars, write_mnist
 from PIL import Image
 
 from tinyddpm.cli.run_data import data_of, load_data
@@ -18,7 +19,7 @@ from tinyddpm.data.download import RemoteFile, fetch
 from tinyddpm.data.holdings import KNOWN
 from tinyddpm.data.mnist import locate
 from tinyddpm.data.parts import Part
-from tinyddpm.errors import DataError
+from tinyddpm.errors import DataError, MissingFilesError
 from tinyddpm.training.config import default_preset, fit_to, recipe
 
 CONTENT = {"train-images-idx3-ubyte": b"pixels" * 100, "train-labels-idx1-ubyte": b"labels" * 9}
@@ -219,3 +220,26 @@ def test_the_data_of_a_run_are_read_as_in_training(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", images=dataset.images)
     arrays = replace(config, data=str(tmp_path / "x.npz"), data_dir="")
     assert data_of(arrays).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.usefixtures("cli")
+def test_own_files_by_the_names_of_a_known_set_are_used_while_they_are_whole(
+    tmp_path, capsys, fetched
+):
+    """A split that they lack is that of the known set, and its labels are never theirs."""
+    own = write_mnist(tmp_path / "mine", bars(6, seed=2), bars(4, seed=3))
+    config = replace(recipe("mnist", "mnist"), data_dir=str(own))
+    cache = tmp_path / "cache" / "tinyddpm" / "mnist"
+    assert data_of(config, "test").folder == own
+    for path in own.glob("t10k-*"):
+        path.unlink()
+    assert capsys.readouterr().err == ""
+    assert data_of(config, "test").folder == cache
+    note = f"note: {own} lacks the test split, which is read from {cache}\n"
+    assert capsys.readouterr().err == note
+    assert len(data_of(config).images) == 6
+    with pytest.raises(MissingFilesError, match="mine lacks t10k-images"):
+        data_of(config, "test", data_dir=own)
+    (own / "train-labels-idx1-ubyte").unlink()
+    assert len(data_of(config).images) == 8
+    assert len(fetched) == 4

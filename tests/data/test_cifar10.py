@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tinyddpm.data import cifar10, load
 from tinyddpm.data.cifar10 import ARCHIVE, BATCHES, CLASS_NAMES, load_cifar10
 from tinyddpm.data.download import RemoteFile
-from tinyddpm.errors import DataError
+from tinyddpm.errors import DataError, MissingFilesError
 
 ROWS = 2  # images in a batch of these tests
 NAMES = [*BATCHES["train"], *BATCHES["test"]]
@@ -159,9 +159,12 @@ def test_without_a_network_the_file_and_its_place_are_named(tmp_path: Path) -> N
 
 
 def test_a_given_folder_without_batches_is_named_and_nothing_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"lacks data_batch_1\.bin, ") as caught:
+    with pytest.raises(MissingFilesError, match=r"lacks data_batch_1\.bin, ") as caught:
         read(data_dir=tmp_path)
     assert "binary version" in caught.value.remedy
+    lay(tmp_path, BATCHES["train"])
+    with pytest.raises(MissingFilesError, match=r"lacks test_batch\.bin"):
+        read("test", tmp_path)
     assert not (tmp_path / "cache").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tinyddpm.data import load
 from tinyddpm.data.mnist import FASHION_MNIST, MNIST, Catalogue, load_idx
-from tinyddpm.errors import DataError
+from tinyddpm.errors import DataError, MissingFilesError
 
 IMAGES = struct.pack(">4I", 0x0803, 3, 2, 2) + bytes(range(12))
 LABELS = struct.pack(">2I", 0x0801, 3) + bytes([7, 8, 9])
@@ -112,7 +112,7 @@ def test_without_a_network_the_files_and_their_place_are_named(tmp_path: Path) -
 
 def test_a_given_folder_without_the_files_is_named_and_nothing_is_fetched(tmp_path: Path) -> None:
     put(tmp_path, "train-images-idx3-ubyte.gz", "other")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(MissingFilesError) as caught:
         load("mnist", data_dir=tmp_path)
     assert caught.value.args[0] == f"{tmp_path} lacks train-labels-idx1-ubyte.gz"
     assert "t10k-images-idx3-ubyte.gz" in caught.value.remedy

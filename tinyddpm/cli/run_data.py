@@ -8,6 +8,7 @@ from tinyddpm import data
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS
 from tinyddpm.data import Dataset, Split
+from tinyddpm.errors import MissingFilesError
 from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.run_directory import FoundCheckpoint
@@ -41,15 +42,27 @@ def load_data(
 def data_of(config: RunConfig, split: Split = "train", data_dir: Path | None = None) -> Dataset:
     """Return the run's data set, read as in training.
 
-    It is read from ``data_dir`` if that is given, else from where it was or, if that is gone, the
-    usual places.
+    It is read from ``data_dir`` if that is given, else from where the training images were. Where
+    that is gone or lacks the split (no more is downloaded than is needed), it is read as if no
+    folder were known: a split is whole here or there, and own files are not mixed with others.
     """
+
+    def read(folder: Path | None) -> Dataset:
+        return load_data(
+            config.data,
+            split,
+            folder,
+            image_size=config.network.image_size,
+            skip_bad=config.skip_bad,
+        )
+
     where = Path(config.data_dir)
-    known = where if config.data_dir and where.exists() else None
-    return load_data(
-        config.data,
-        split,
-        data_dir or known,
-        image_size=config.network.image_size,
-        skip_bad=config.skip_bad,
-    )
+    if data_dir or not (config.data_dir and where.exists()):
+        return read(data_dir)
+    try:
+        return read(where)
+    except MissingFilesError:
+        dataset = read(None)
+    if dataset.folder and dataset.folder.absolute() != where:
+        say(f"note: {where} lacks the {split} split, which is read from {dataset.folder}")
+    return dataset

@@ -73,14 +73,14 @@ def resumed(path: Path, given: dict[str, Any]) -> Plan:
     run = RunDirectory.open(path)
     if not run.saved():  # it was stopped before its first checkpoint: it begins anew
         config = _as_it_was(RunConfig.from_json(run.read_config()), given)
-        return Plan(config, data_of(config), run)
+        return Plan(config, data_of(config, data_dir=given.get("data_dir")), run)
     found = run.latest_checkpoint()
     if found.warning:
         say(f"warning: {found.warning}")
     saved = RunConfig.from_json(found.checkpoint.config)
     config = _as_it_was(saved, given)
     loop.check_same_config(config, found.checkpoint)
-    dataset = data_of(config)
+    dataset = data_of(config, data_dir=given.get("data_dir"))
     loop.check_same_data(dataset, found.checkpoint)
     return Plan(config, dataset, run, found.checkpoint)
 

@@ -54,6 +54,7 @@ def load(
         skip_bad: for a folder of pictures, leave out those that cannot be read.
 
     Raises:
+        MissingFilesError: ``data_dir`` lacks files of a set known by name.
         DataError: no such data set or split, or its files are missing, damaged or out of reach.
         StorageError: the cache cannot be written to.
         UsageError: ``data_dir`` was given for a data set that reads no files.

@@ -27,7 +27,7 @@ from tinyddpm.data.folders import data_folders
 from tinyddpm.data.packed import damaged, read_each
 from tinyddpm.data.parts import Part
 from tinyddpm.data.tar import read_members
-from tinyddpm.errors import DataError
+from tinyddpm.errors import DataError, MissingFilesError
 
 NAME = "cifar10"
 CLASS_NAMES = (
@@ -111,6 +111,7 @@ def load_cifar10(
         batch: images in a batch.
 
     Raises:
+        MissingFilesError: there is no batch in ``data_dir``.
         DataError: there is no batch and none can be had, or one is damaged.
         StorageError: the cache cannot be written to.
     """
@@ -118,7 +119,9 @@ def load_cifar10(
     folders = [data_dir] if data_dir else data_folders(NAME)
     found = locate(names, folders)
     if not found and data_dir:
-        raise DataError(f"{data_dir} lacks {', '.join(names)}", remedy=_instructions(data_dir))
+        raise MissingFilesError(
+            f"{data_dir} lacks {', '.join(names)}", remedy=_instructions(data_dir)
+        )
     if not found:
         found = dict.fromkeys(names, download(folders[-1], open_url=open_url))
     images = np.empty((len(found) * batch, 32, 32, 3), np.uint8)

@@ -15,7 +15,7 @@ from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.idx import read_images, read_labels
 from tinyddpm.data.parts import Part
-from tinyddpm.errors import DataError
+from tinyddpm.errors import DataError, MissingFilesError
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ def load_idx(
     ``data_folders(catalogue.name)`` and, where they are in none of them, downloaded into the last.
 
     Raises:
+        MissingFilesError: ``data_dir`` lacks a file.
         DataError: a file is missing and cannot be had, or is damaged.
         StorageError: the cache cannot be written to.
     """
@@ -184,7 +185,7 @@ def load_idx(
     for file in catalogue.files[split]:
         path = _find(file.name.removesuffix(".gz"), folders)
         if path is None and data_dir:
-            raise DataError(
+            raise MissingFilesError(
                 f"{data_dir} lacks {file.name}", remedy=_instructions(catalogue, data_dir)
             )
         paths.append(path or _download(file, catalogue, folders[-1], open_url))
