@@ -370,6 +370,16 @@ def test_classes_are_trained_asked_for_and_guided(cli, tmp_path):
     assert cli("train", "--resume", "runs/glyphs-1", "--train-steps", 3, "--conditional")[0] == 0
 
 
+def test_classes_are_not_promised_where_the_data_have_none(cli, tmp_path):
+    np.save("plain.npy", np.zeros((4, 16, 16), np.uint8))
+    code, out, err = cli("train", "--data", "plain.npy", "--conditional", *TINY)
+    assert (code, out) == (2, "")
+    assert "--conditional needs classes, and plain has none" in err
+    assert "a subfolder for each class, an array of labels" in err
+    assert not (tmp_path / "runs").exists()
+    assert cli("train", "--data", "plain.npy", "--no-conditional", "--dry-run", *TINY)[0] == 0
+
+
 def test_classes_asked_of_a_network_without_them_are_refused(trained):
     for args in (["--class", "7"], ["--guidance", 1]):
         code, _, err = trained("sample", *args)

@@ -61,7 +61,7 @@ def new(given: dict[str, Any]) -> Plan:
     _check_square(name, dataset)
     preset = given.pop("preset", default_preset(name, dataset.images.shape))
     where = str(dataset.folder.absolute()) if dataset.folder else ""
-    class_names = dataset.class_names if given.pop("conditional", False) else ()
+    class_names = _classes_of(dataset) if given.pop("conditional", False) else ()
     config = _with_options(replace(recipe(preset, name), data_dir=where), given)
     _check_vlb_weight(config.diffusion)
     _check_preset(preset, dataset.images.shape[1])
@@ -149,6 +149,17 @@ def _check_preset(preset: str, pixels: int) -> None:
     made_for = PRESETS[preset].image_size
     if preset in fitting and made_for != pixels:
         say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
+
+
+def _classes_of(dataset: Dataset) -> tuple[str, ...]:
+    """Return the classes that a network is to be told; there must be some."""
+    if not dataset.class_names:
+        raise UsageError(
+            f"--conditional needs classes, and {dataset.name} has none",
+            remedy="pictures in a subfolder for each class, an array of labels beside the images, "
+            "or no --conditional",
+        )
+    return dataset.class_names
 
 
 def _check_square(name: str, dataset: Dataset) -> None:
