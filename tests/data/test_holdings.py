@@ -115,6 +115,12 @@ def test_what_is_not_whole_is_downloaded_and_told(folders) -> None:
     assert len(told) == 2
 
 
+def test_without_a_home_the_own_folder_is_downloaded_into(folders, monkeypatch) -> None:
+    own, _ = folders
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-this-name/cache")
+    assert obtain(SET, open_url=served) == [own / "one.gz", own / "two.gz"]
+
+
 def test_without_a_network_the_file_is_named() -> None:
     with pytest.raises(DataError, match=r"cannot download one\.gz"):
         obtain(SET, open_url=no_network)

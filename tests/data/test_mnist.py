@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinyddpm.data import load
+from tinyddpm.data.holdings import KNOWN
 from tinyddpm.data.mnist import FASHION_MNIST, MNIST, Catalogue, load_idx
 from tinyddpm.errors import DataError, MissingFilesError
 
@@ -132,6 +133,24 @@ def test_without_a_home_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Path, "expanduser", homeless)
     with pytest.raises(DataError, match=r"(?s)home directory.*TINYDDPM_DATA"):
+        load("mnist")
+
+
+def test_without_a_home_the_folder_that_is_named_is_enough(tmp_path: Path, monkeypatch) -> None:
+    """It is then downloaded into, too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-this-name/cache")
+    monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path / "own"))
+    with pytest.raises(DataError, match="cannot be downloaded") as caught:
+        load_idx(MNIST, "train", open_url=no_network)
+    assert f"into {tmp_path / 'own' / 'mnist'};" in caught.value.remedy
+    put(tmp_path / "own" / "mnist", "train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    assert load("mnist").folder == tmp_path / "own" / "mnist"
+    assert KNOWN["mnist"].folders == [tmp_path / "own" / "mnist"]
+
+
+def test_the_home_of_nobody_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYDDPM_DATA", "~nobody-of-this-name/data")
+    with pytest.raises(DataError, match=r"TINYDDPM_DATA=~nobody-of-this-name/data is no folder"):
         load("mnist")
 
 

@@ -9,16 +9,30 @@ from tinyddpm.errors import DataError
 
 
 def data_folders(name: str) -> list[Path]:
-    """Return the folders in which data set ``name`` is looked for, in order; the last is the cache.
+    """Return where data set ``name`` is looked for, in order; downloads go into the last.
 
-    They are ``$TINYDDPM_DATA/<name>``, where that variable is set, and ``cache_folder(name)``.
+    They are ``$TINYDDPM_DATA/<name>``, where that variable is set, and the cache. Where there can
+    be no cache, for want of a home folder, that variable is enough.
+
+    Raises:
+        DataError: there is no such folder, or the variable leads to the home of nobody.
     """
     own = os.environ.get("TINYDDPM_DATA")
-    folders = [Path(own).expanduser() / name] if own else []
-    return [*folders, cache_folder(name)]
+    if not own:
+        return [_cache_folder(name)]
+    try:
+        folder = Path(own).expanduser() / name
+    except RuntimeError as error:
+        raise DataError(
+            f"TINYDDPM_DATA={own} is no folder", cause=str(error), remedy="a path without ~"
+        ) from error
+    try:
+        return [folder, _cache_folder(name)]
+    except DataError:
+        return [folder]
 
 
-def cache_folder(name: str) -> Path:
+def _cache_folder(name: str) -> Path:
     """Return ``$XDG_CACHE_HOME/tinyddpm/<name>``, or the same under ``~/.cache``.
 
     Raises:

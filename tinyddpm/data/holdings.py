@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from tinyddpm.data import cifar10, mnist
 from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
-from tinyddpm.data.folders import cache_folder, data_folders
+from tinyddpm.data.folders import data_folders
 from tinyddpm.data.packed import read_each
 from tinyddpm.data.parts import Part
 from tinyddpm.errors import DataError
@@ -47,7 +47,7 @@ class KnownSet:
 
     @property
     def folders(self) -> list[Path]:
-        """Where its files are looked for, in order; the last is the cache."""
+        """Where its files are looked for, in order; downloads go into the last."""
         return data_folders(self.name) if self.parts else []
 
     def found(self) -> dict[str, Path]:
@@ -111,15 +111,15 @@ def obtain(
 
     Args:
         known: the data set.
-        tell: called before each file that is downloaded into the cache.
+        tell: called before each file that is downloaded.
         open_url: how to open a URL.
 
     Raises:
         DataError: it cannot be had, or what is there is damaged.
-        StorageError: the cache cannot be written to.
+        StorageError: the folder for downloads cannot be written to.
     """
     if known.state() in {"absent", "in part"}:
-        folder = cache_folder(known.name)
+        folder = known.folders[-1]
         for file in known.remote:
             if not (folder / file.name).is_file():
                 tell(file)
