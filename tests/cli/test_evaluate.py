@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tinyddpm.cli.likelihood_report import comparison_lines
 from tinyddpm.cli.main import commands
@@ -158,6 +160,20 @@ def test_an_impossible_result_is_not_reported(evaluate, monkeypatch):
     code, out, err = evaluate("one", "--nll", *FEW)
     assert (code, out) == (2, "")
     assert "below what any network can reach" in err
+
+
+@pytest.mark.parametrize("grey", ["train", "test"])
+def test_test_pictures_are_read_with_the_channels_of_the_training_pictures(cli, grey):
+    for split in ("train", "test"):
+        Path("mine", split).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("L" if split == grey else "RGB", (16, 16), 40 * number)
+            picture.save(Path("mine", split, f"{number}.png"))
+    chain = ["--preset", "glyphs", "--diffusion-steps", 20]
+    assert cli("train", "--data", "mine", *chain, *TINY, "--out", "run")[0] == 0
+    code, out, err = cli("evaluate", "run", "--nll", "--draws", 1, "--device", "cpu", "--json")
+    assert code == 0, err
+    assert json.loads(out)["dims"] == 256 * (1 if grey == "train" else 3)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,20 @@ def test_grey_if_all_are_grey_else_rgb(tmp_path: Path) -> None:
     assert both.notices == ("grey pictures are read as RGB, for others have colours",)
 
 
+def test_grey_or_rgb_as_it_is_said(tmp_path: Path) -> None:
+    put(tmp_path / "grey" / "1.png", 7)
+    (tmp_path / "colours").mkdir()
+    Image.new("RGB", (8, 8), (200, 100, 0)).save(tmp_path / "colours" / "1.png")
+    as_rgb = load(str(tmp_path / "grey"), channels=3)
+    as_grey = load(str(tmp_path / "colours"), channels=1)
+    assert as_rgb.images.shape == (1, 8, 8, 3)
+    assert (as_rgb.images == 7).all()
+    assert as_rgb.notices == ("grey pictures are read as RGB",)
+    assert as_grey.images.shape == (1, 8, 8, 1)
+    assert (as_grey.images == round(0.299 * 200 + 0.587 * 100)).all()
+    assert as_grey.notices == ("pictures with colours are read as grey",)
+
+
 def test_the_size_is_the_one_asked_for(tmp_path: Path) -> None:
     put(tmp_path / "large.png", size=(50, 40))
     put(tmp_path / "small.png", size=(10, 9))

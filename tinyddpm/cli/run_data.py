@@ -28,11 +28,17 @@ def load_data(
     data_dir: Path | None = None,
     *,
     image_size: int | None = None,
+    channels: int | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
     """Return the data set that ``data.load`` reads, and say its notices."""
     dataset = data.load(
-        name, split=split, data_dir=data_dir, image_size=image_size, skip_bad=skip_bad
+        name,
+        split=split,
+        data_dir=data_dir,
+        image_size=image_size,
+        channels=channels,
+        skip_bad=skip_bad,
     )
     for notice in dataset.notices:
         say(f"note: {notice}")
@@ -53,6 +59,7 @@ def data_of(config: RunConfig, split: Split = "train", data_dir: Path | None = N
             split,
             folder,
             image_size=config.network.image_size,
+            channels=config.network.in_channels,
             skip_bad=config.skip_bad,
         )
 

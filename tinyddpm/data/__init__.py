@@ -40,6 +40,7 @@ def load(
     split: Split = "train",
     data_dir: Path | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
     """Return the ``split`` of data set ``name``.
@@ -51,6 +52,7 @@ def load(
         data_dir: a folder that holds the files; by default ``$TINYDDPM_DATA/<name>``, then the
             cache, then the network. For a path, where it is now.
         image_size: for a folder of pictures, the height and width in pixels that they get.
+        channels: for a folder of pictures, 1 to read all of them as grey, 3 as RGB.
         skip_bad: for a folder of pictures, leave out those that cannot be read.
 
     Raises:
@@ -75,7 +77,7 @@ def load(
         # Pillow takes a while to import, and the other data sets do without it.
         from tinyddpm.data.image_folder import load_folder  # noqa: PLC0415
 
-        return load_folder(path, split, image_size=image_size, skip_bad=skip_bad)
+        return load_folder(path, split, image_size=image_size, channels=channels, skip_bad=skip_bad)
     return load_array(path, split)
 
 

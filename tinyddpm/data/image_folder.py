@@ -5,10 +5,10 @@ same everywhere; names that begin with a dot are passed over. Where every pictur
 subfolder, the subfolders are the classes. Where there is both a folder ``train`` and a folder
 ``test``, they are the two splits; otherwise all is for training.
 
-The images are grey if every file is stored as grey, and RGB if any is not. Their size is the one
-that was asked for. If none was it is their own, where all are squares of one size that is at most
-64 and a multiple of 4; otherwise it is 32, or the largest multiple of 4 below it that enlarges
-none.
+The images are grey or RGB as asked; if it was not asked, they are grey if every file is stored as
+grey, and RGB if any is not. Their size is the one that was asked for. If none was it is their own,
+where all are squares of one size that is at most 64 and a multiple of 4; otherwise it is 32, or the
+largest multiple of 4 below it that enlarges none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ _CLASSES = 256  # labels are bytes
 
 
 def load_folder(
-    path: Path, split: Split = "train", *, image_size: int | None = None, skip_bad: bool = False
+    path: Path,
+    split: Split = "train",
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Return the pictures in ``path``, each cut and resized to a square.
 
@@ -41,6 +46,7 @@ def load_folder(
         path: the folder.
         split: train or test.
         image_size: height and width in pixels; chosen from the pictures if None.
+        channels: 1 or 3, grey or RGB; chosen from the pictures if None.
         skip_bad: leave out files that cannot be read, rather than refuse them all.
 
     Raises:
@@ -56,7 +62,7 @@ def load_folder(
             faults[file] = str(error)
     if not headers:
         raise _nothing(root, faults)
-    grey = all(header.grey for header in headers.values())
+    grey = channels == 1 if channels else all(header.grey for header in headers.values())
     size = image_size or fitting_size(root, list(headers.values()))
     images, read = _read(root, list(headers), size, grey=grey, faults=faults)
     total = len(read) + len(faults)
@@ -181,8 +187,12 @@ def _told(
         enlarged = sum(header.side < size for header in headers)
         note = f"pictures are cut to squares and resized to {size}×{size} pixels"
         notices.append(f"{note}, {enlarged} of them enlarged" if enlarged else note)
-    if channels == 3 and any(header.grey for header in headers):
-        notices.append("grey pictures are read as RGB, for others have colours")
+    grey = [header.grey for header in headers]
+    if channels == 3 and any(grey):
+        note = "grey pictures are read as RGB"
+        notices.append(note if all(grey) else f"{note}, for others have colours")
+    if channels == 1 and not all(grey):
+        notices.append("pictures with colours are read as grey")
     return notices
 
 
