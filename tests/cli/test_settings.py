@@ -58,6 +58,23 @@ def test_a_folder_that_nobody_named_was_found(settings, monkeypatch, tmp_path):
     assert named["data-dir"] == {"value": folder, "origin": "flag --data-dir"}
 
 
+def test_a_file_pins_the_folder_of_the_data_only_if_it_was_named(cli, monkeypatch, tmp_path):
+    """What was found here would be missing elsewhere, and is no folder of other data."""
+    folder = write_mnist(tmp_path / "mnist", bars(8), bars(8))
+    monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path))
+    args = ["train", "--device", "cpu", "--print-config"]
+    text = cli(*args, "--data", "mnist")[1]
+    assert f'# data-dir = "{folder}" # where it was found' in " ".join(text.split())
+    HERE.write_text(text)
+    code, _, err = cli(*args, "--config", HERE, "--data", "glyphs")
+    assert code == 0, err
+    named = cli(*args, "--data", "mnist", "--data-dir", folder)[1]
+    assert tomllib.loads(named)["data-dir"] == str(folder)
+    run = ["--data", "mnist", "--preset", "glyphs", "--train-steps", 1, *TINY, "--out", "run"]
+    assert cli("train", *run)[0] == 0
+    assert "data-dir" not in tomllib.loads(cli(*args, "--resume", "run")[1])
+
+
 def test_all_origins_at_once_make_the_run(cli, settings, monkeypatch):
     HERE.write_text("batch = 5\nlr = 0.5\ntrain-steps = 1\nthreads = 1\n")
     monkeypatch.setenv("TINYDDPM_TRAIN_BATCH", "6")

@@ -19,11 +19,19 @@ _NOT_THE_PRESETS = {
 
 
 class Setting(NamedTuple):
-    """One value, where it comes from, and whether there is an option for it."""
+    """One value and where it comes from.
+
+    Attributes:
+        value: of the run.
+        origin: who decided it.
+        option: there is an option for it.
+        kept: a file that is to make such a run, here or elsewhere, says it.
+    """
 
     value: Any
     origin: str
     option: bool
+    kept: bool = True
 
 
 def resolved(ctx: click.Context, config: RunConfig) -> dict[str, Setting]:
@@ -35,8 +43,10 @@ def resolved(ctx: click.Context, config: RunConfig) -> dict[str, Setting]:
         name = str(option.name)
         seen |= {name, f"diffusion.{name}"}
         value = plain.get(name, ctx.params[name])
-        who = origin(ctx, option) or _unset(ctx, config, name, of_the_run=name in plain)
-        found[key] = Setting(value, who, option=True)
+        given = origin(ctx, option)
+        who = given or _unset(ctx, config, name, of_the_run=name in plain)
+        kept = bool(given) or name != "data_dir"  # found here, it may be elsewhere on another day
+        found[key] = Setting(value, who, option=True, kept=kept)
     preset = dict(flat(recipe(config.preset, config.data).to_json()))
     for key, value in flat(config.to_json()):
         if key not in seen:
@@ -64,13 +74,14 @@ def show(settings: dict[str, Setting], *, as_json: bool) -> None:
 
 
 def _as_toml(settings: dict[str, Setting]) -> Iterator[str]:
-    """Yield the lines of a file for --config; what it cannot say is said in comments."""
+    """Yield the lines of a file for --config; what it cannot or should not say is in comments."""
     yield "# tinyddpm train --config FILE"
     for key, setting in settings.items():
         if setting.option:
             unset = setting.value in {None, ""}
-            line = f"# {key} is not set" if unset else f"{key} = {_toml(setting.value)}"
-            yield f"{line:40}  # {setting.origin}"
+            line = f"{key} is not set" if unset else f"{key} = {_toml(setting.value)}"
+            comment = "# " if unset or not setting.kept else ""
+            yield f"{comment + line:40}  # {setting.origin}"
     yield "\n# Without an option:"
     for key, setting in settings.items():
         if not setting.option:
