@@ -27,6 +27,12 @@ class TinyDDPMError(ValueError):
         return "\n".join(lines)
 
 
+class FailedCheckError(TinyDDPMError):
+    """A result is one that a right program cannot have, whatever it was given."""
+
+    exit_code = 1
+
+
 class UsageError(TinyDDPMError):
     """An option or argument out of range, or a pair that does not go together."""
 

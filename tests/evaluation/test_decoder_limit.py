@@ -58,7 +58,7 @@ def test_what_only_a_wrong_program_reports_is_refused():
     limit = decoder_limit(diffusion, images)
     _, unclipped = reconstructions(diffusion, images, to_unit(images) - 0.1)
     assert unclipped < 0.01 * limit.bits_per_dim  # a mean beyond black makes black free
-    with pytest.raises(errors.TinyDDPMError, match="below what any network can reach"):
+    with pytest.raises(errors.FailedCheckError, match="below what any network can reach"):
         check_limit(unclipped, limit)
     check_limit(limit.bits_per_dim, limit)
 

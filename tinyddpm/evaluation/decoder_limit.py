@@ -19,7 +19,7 @@ import numpy as np
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.diffusion.decoder import decoder_floor
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
-from tinyddpm.errors import TinyDDPMError
+from tinyddpm.errors import FailedCheckError
 
 _ROUNDING = 1e-5  # of float32 sums over the pixels, relative,
 _LEAST = 1e-7  # and of bits that are too few for float32, absolute
@@ -45,10 +45,10 @@ def check_limit(reconstruction: float, limit: DecoderLimit) -> None:
     """Raise if ``reconstruction``, the L_0 of clipped means in bits/dim, is below the floor.
 
     Raises:
-        TinyDDPMError: it is, and the variance is fixed.
+        FailedCheckError: it is, and the variance is fixed.
     """
     if limit.strict and reconstruction < limit.bits_per_dim * (1.0 - _ROUNDING) - _LEAST:
-        raise TinyDDPMError(
+        raise FailedCheckError(
             "L_0 is below what any network can reach: this evaluation is wrong",
             cause=f"{reconstruction:.6f} bits/dim, and the decoder's floor for these images and "
             f"sigma_1 = {limit.std:.5f} is {limit.bits_per_dim:.6f}",
