@@ -137,6 +137,11 @@ def test_all_figures_are_written(explain, tmp_path):
         (["cosine", "--figure", "x.jpg"], 2, [".png or .svg"]),
         (["cosine", "--figure", "no/x.png"], 2, ["no folder", "no"]),
         (["--all-figures", "/proc/x"], 6, ["/proc/x"]),
+        (["cosine", "--check"], 2, ["--check means nothing to one CONCEPT"]),
+        (["cosine", "--all-figures", "x"], 2, ["CONCEPT means nothing to --all-figures"]),
+        (["--all-figures", "x", "--figure", "y.png"], 2, ["--figure means nothing to --all-f"]),
+        (["--all-figures", "x", "--check"], 2, ["--check means nothing to --all-figures"]),
+        (["--all-figures", "x", "--json"], 2, ["--json means nothing to --all-figures"]),
         (["cosine", "linear"], 2, ["linear"]),
     ],
 )

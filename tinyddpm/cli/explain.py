@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tinyddpm.cli.options import refuse_others
 from tinyddpm.concepts.catalogue import CONCEPTS, LECTURE, find
 from tinyddpm.concepts.concept import Check, Concept, location
 from tinyddpm.errors import StorageError, UsageError
@@ -56,13 +57,17 @@ def explain(
     Without one, list them all. Each has its equation, the function that computes it, a figure or a
     table, and a check: a number of this package held against the same number found another way.
     """
+    context = click.get_current_context()
     if all_figures:
+        refuse_others(context, "--all-figures", {"all_figures"})
         _draw_all(all_figures)
     elif concept is None:
         if figure:
             raise UsageError("--figure needs a concept", remedy="--all-figures DIR draws them all")
         _list(as_json=as_json, check=check)
     else:
+        alone = "one CONCEPT, whose check is always run"
+        refuse_others(context, alone, {"concept", "figure", "as_json"})
         _explain(find(concept), figure, as_json=as_json)
 
 
