@@ -194,6 +194,12 @@ def test_mistakes_get_one_clear_error(evaluate, args, code, words):
     assert all(word in err for word in words)
 
 
+def test_the_help_begins_with_all_that_can_be_measured(evaluate):
+    first = evaluate("--help")[1].split("\n\n")[1]
+    for option in ("--nll", "--samples", "--from", "--fit-classifier"):
+        assert option in first
+
+
 def test_runs_on_other_data_are_not_compared(evaluate, monkeypatch):
     find = run_directory.find
 

@@ -154,9 +154,10 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 @threads_option
 @device_option
 def evaluate(**given: Any) -> None:
-    """Measure a trained RUN (a run directory or a checkpoint file): --nll or --samples.
+    """Measure a RUN (--nll, --samples) or images (--from); or --fit-classifier.
 
-    Without RUN it is the one in runs/ that was trained last.
+    RUN is a run directory or a checkpoint file; without it, it is the one in runs/ that was trained
+    last.
 
     --nll is the bound on the likelihood of the test set: a ledger of L_0, the sums of
     L_1 .. L_(T-1) over ranges, and L_T, each with its standard error over images, with x0_hat held
