@@ -130,6 +130,22 @@ def test_folders_of_others_are_listed_and_files_are_not(cli):
     assert found["empty"]["state"] == "damaged"
 
 
+def test_a_folder_of_runs_is_no_damaged_run(cli):
+    """Such as ``bench --time-to-quality`` leaves: a run and a record for each seed."""
+    make("time-to-quality-mnist/seed-0", step=100, saved=[100])
+    make("time-to-quality-mnist/seed-1", step=3)
+    Path("runs/time-to-quality-mnist/seed-0.json").write_text("{}")
+    make("alone")
+    make("alone/inside")
+    code, out, _ = cli("runs")
+    assert code == 0
+    assert "damaged" not in out
+    listed_runs = sorted(line.split()[0] for line in out.splitlines()[1:])
+    seeds = [f"runs/time-to-quality-mnist/seed-{seed}" for seed in range(2)]
+    assert listed_runs == ["runs/alone", *seeds]
+    assert cli("runs", "compare", "time-to-quality-mnist/seed-0", "alone")[0] == 0
+
+
 def test_torn_and_foreign_lines_of_metrics_are_left_out(cli):
     run = make("torn", step=2)
     with run.metrics.open("ab") as file:

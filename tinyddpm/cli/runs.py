@@ -51,7 +51,8 @@ MEANING = ("data", "diffusion.", "class_names")
 def runs(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
     """List the runs in runs/, the one written to last first; `compare` holds two together.
 
-    The loss is the mean of the last 50 steps. A folder that is no sound run is listed as such.
+    The loss is the mean of the last 50 steps. A folder that is no sound run is listed as such, and
+    one of several runs, as bench leaves it, by these.
     """
     if ctx.invoked_subcommand is None:
         _list(as_json=as_json)

@@ -56,10 +56,15 @@ class Overview:
 
 
 def folders(root: Path) -> list[Path]:
-    """Return the folders in ``root`` that may be runs, in the order of their names."""
+    """Return the folders in ``root`` that may be runs, in the order of their names.
+
+    In place of one that is no run but holds some, as a time to quality holds one for each seed,
+    there are those.
+    """
     if not root.is_dir():
         return []
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    shown = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    return [path for folder in shown for path in _runs_inside(folder) or [folder]]
 
 
 def overview(path: Path) -> Overview:
@@ -122,6 +127,13 @@ def mean_losses(curve: list[Loss], end: int, parts: int) -> list[float | None]:
         part = (step - 1) * parts // end
         sums[part], counts[part] = sums[part] + loss, counts[part] + 1
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+
+
+def _runs_inside(folder: Path) -> list[Path]:
+    """The runs in a folder that is none itself. (A glob finds nothing where it may not look.)"""
+    if any(folder.glob("checkpoints")):
+        return []
+    return sorted(path.parent for path in folder.glob("*/checkpoints"))
 
 
 def _parsed(lines: list[bytes]) -> Iterator[Loss]:
