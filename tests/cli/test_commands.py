@@ -465,6 +465,13 @@ def test_a_resumed_run_reads_the_folder_that_is_named_and_no_other(cli, fetched)
     assert len(fetched) == 2
 
 
+def test_an_unknown_preset_is_refused_before_anything_is_downloaded(cli, fetched):
+    code, _, err = cli("train", "--data", "mnist", "--preset", "minst", "--out", "run")
+    assert code == 2
+    assert "unknown preset 'minst'" in err
+    assert fetched == []
+
+
 def test_a_preset_for_another_size_is_said_to_be_fitted(cli):
     code, _, err = cli("train", "--preset", "mnist", "--train-steps", 1, *TINY)
     assert code == 0

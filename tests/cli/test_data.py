@@ -144,7 +144,10 @@ def test_fetch_downloads_what_is_missing_once(cli, tmp_path, monkeypatch):
         asked.append(url)
         return io.BytesIO(PACKED[url.rpartition("/")[2].removesuffix(".gz")])
 
-    monkeypatch.setattr(holdings, "fetch", lambda *args, **_: fetch(*args, open_url=served))
+    def local(*args, tell, **_):
+        return fetch(*args, tell=tell, open_url=served)
+
+    monkeypatch.setattr(holdings, "fetch", local)
     cache = tmp_path / "cache" / "tinyddpm" / "mnist"
     for said in (2, 0):
         code, out, err = cli("fetch", "mnist")

@@ -108,10 +108,10 @@ def test_what_is_not_whole_is_downloaded_and_told(folders) -> None:
     own, cache = folders
     (own / "two").write_bytes(TWO)
     told: list[str] = []
-    files = obtain(SET, tell=lambda file: told.append(file.name), open_url=served)
+    files = obtain(SET, tell=lambda file, _: told.append(file.name), open_url=served)
     assert told == ["one.gz", "two.gz"]
     assert files == [cache / "one.gz", own / "two"]
-    assert obtain(SET, tell=lambda file: told.append(file.name), open_url=no_network) == files
+    assert obtain(SET, tell=lambda file, _: told.append(file.name), open_url=no_network) == files
     assert len(told) == 2
 
 

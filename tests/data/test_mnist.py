@@ -93,8 +93,14 @@ def test_what_is_nowhere_is_downloaded_into_the_cache(tmp_path: Path) -> None:
         for content in [(server / file.name).read_bytes()]
     )
     small = Catalogue("mnist", MNIST.class_names, {"train": (files[0], files[1])}, MNIST.mirrors)
-    first = load_idx(small, "train", open_url=served)
-    again = load_idx(small, "train", open_url=no_network)
+    told = []
+
+    def tell(file, mirror):
+        told.append(mirror + file.name)
+
+    first = load_idx(small, "train", tell=tell, open_url=served)
+    again = load_idx(small, "train", tell=tell, open_url=no_network)
+    assert told == [MNIST.mirrors[0] + file.name for file in files]
     assert first.fingerprint == again.fingerprint
     cached = tmp_path / "home" / ".cache" / "tinyddpm" / "mnist" / files[0].name
     assert cached.read_bytes() == (server / files[0].name).read_bytes()

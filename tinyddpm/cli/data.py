@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from tinyddpm.cli.messages import say
+from tinyddpm.cli.run_data import tell_download
 from tinyddpm.cli.sizes import size
-from tinyddpm.data.download import RemoteFile
 from tinyddpm.data.holdings import KNOWN, KnownSet, Verdict, obtain, verify
 from tinyddpm.errors import DataError
 
@@ -94,11 +94,7 @@ def fetch_(name: str) -> None:
     If it is not whole it is downloaded into the cache: over https, and kept only if it has the
     right SHA-256.
     """
-
-    def tell(file: RemoteFile) -> None:
-        say(f"downloading {file.name}, {size(file.size)}, from {KNOWN[name].mirrors[0]}")
-
-    for path in obtain(KNOWN[name], tell=tell):
+    for path in obtain(KNOWN[name], tell=tell_download):
         click.echo(path)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from tinyddpm import data
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS
+from tinyddpm.cli.sizes import size
 from tinyddpm.data import Dataset, Split
+from tinyddpm.data.download import RemoteFile
 from tinyddpm.errors import MissingFilesError
 from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
@@ -20,6 +22,11 @@ def checkpoint_of(run: Path | None) -> FoundCheckpoint:
     if found.warning:
         say(f"warning: {found.warning}")
     return found
+
+
+def tell_download(file: RemoteFile, mirror: str) -> None:
+    """Say what is being downloaded: it may take a while."""
+    say(f"downloading {file.name}, {size(file.size)}, from {mirror}")
 
 
 def load_data(
@@ -39,6 +46,7 @@ def load_data(
         image_size=image_size,
         channels=channels,
         skip_bad=skip_bad,
+        tell=tell_download,
     )
     for notice in dataset.notices:
         say(f"note: {notice}")

@@ -14,7 +14,7 @@ from tinyddpm.data import Dataset
 from tinyddpm.diffusion.losses import VLB_WEIGHT, resolve_objective
 from tinyddpm.errors import DataError, UsageError
 from tinyddpm.machine import total_memory
-from tinyddpm.nn.config import PRESETS
+from tinyddpm.nn.config import PRESETS, UNetConfig
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
@@ -50,6 +50,8 @@ class Plan(NamedTuple):
 def new(given: dict[str, Any]) -> Plan:
     """Return the plan of a new run: the preset's recipe, with what was ``given`` in its place."""
     given = dict(given)
+    if "preset" in given:
+        UNetConfig.preset(given["preset"])  # refused before anything is downloaded
     name = data_sets.canonical(given.pop("data", "glyphs"))
     dataset = load_data(
         name,

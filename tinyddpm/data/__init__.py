@@ -9,6 +9,7 @@ from pathlib import Path
 from tinyddpm.data.array_file import load_array
 from tinyddpm.data.cifar10 import load_cifar10
 from tinyddpm.data.dataset import Dataset, Split
+from tinyddpm.data.download import Tell, tell_nobody
 from tinyddpm.data.glyphs import glyphs as draw_glyphs
 from tinyddpm.data.mnist import FASHION_MNIST, MNIST, load_idx
 from tinyddpm.errors import DataError, UsageError
@@ -16,7 +17,7 @@ from tinyddpm.errors import DataError, UsageError
 __all__ = ["LOADERS", "Dataset", "Split", "canonical", "load"]
 
 
-def _load_glyphs(split: Split, data_dir: Path | None) -> Dataset:
+def _load_glyphs(split: Split, data_dir: Path | None, _tell: Tell) -> Dataset:
     if data_dir is not None:
         raise UsageError(
             "data set glyphs is built in and reads no folder",
@@ -26,11 +27,13 @@ def _load_glyphs(split: Split, data_dir: Path | None) -> Dataset:
     return draw_glyphs(split=split)
 
 
-LOADERS: dict[str, Callable[[Split, Path | None], Dataset]] = {
+LOADERS: dict[str, Callable[[Split, Path | None, Tell], Dataset]] = {
     "glyphs": _load_glyphs,
-    "mnist": lambda split, data_dir: load_idx(MNIST, split, data_dir),
-    "fashion-mnist": lambda split, data_dir: load_idx(FASHION_MNIST, split, data_dir),
-    "cifar10": load_cifar10,
+    "mnist": lambda split, data_dir, tell: load_idx(MNIST, split, data_dir, tell=tell),
+    "fashion-mnist": lambda split, data_dir, tell: load_idx(
+        FASHION_MNIST, split, data_dir, tell=tell
+    ),
+    "cifar10": lambda split, data_dir, tell: load_cifar10(split, data_dir, tell=tell),
 }
 
 
@@ -42,6 +45,7 @@ def load(
     image_size: int | None = None,
     channels: int | None = None,
     skip_bad: bool = False,
+    tell: Tell = tell_nobody,
 ) -> Dataset:
     """Return the ``split`` of data set ``name``.
 
@@ -54,6 +58,7 @@ def load(
         image_size: for a folder of pictures, the height and width in pixels that they get.
         channels: for a folder of pictures, 1 to read all of them as grey, 3 as RGB.
         skip_bad: for a folder of pictures, leave out those that cannot be read.
+        tell: told of each download.
 
     Raises:
         MissingFilesError: ``data_dir`` lacks files of a set known by name.
@@ -64,7 +69,7 @@ def load(
     if split not in {"train", "test"}:
         raise DataError(f"unknown split {split!r}", remedy="train or test")
     if name in LOADERS:
-        return LOADERS[name](split, data_dir)
+        return LOADERS[name](split, data_dir, tell)
     path = data_dir or Path(name)
     if not path.exists():
         raise DataError(

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyddpm.data.dataset import ByteArray, Dataset, Split
-from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
+from tinyddpm.data.download import OpenUrl, RemoteFile, Tell, fetch, open_https, tell_nobody
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.packed import damaged, read_each
 from tinyddpm.data.parts import Part
@@ -96,6 +96,7 @@ def load_cifar10(
     split: Split,
     data_dir: Path | None = None,
     *,
+    tell: Tell = tell_nobody,
     open_url: OpenUrl = open_https,
     batch: int = BATCH,
 ) -> Dataset:
@@ -107,6 +108,7 @@ def load_cifar10(
     Args:
         split: train or test.
         data_dir: a folder with the batches, the archive, or the folder that the archive unpacks to.
+        tell: told of a download.
         open_url: how to open a URL.
         batch: images in a batch.
 
@@ -123,7 +125,7 @@ def load_cifar10(
             f"{data_dir} lacks {', '.join(names)}", remedy=_instructions(data_dir)
         )
     if not found:
-        found = dict.fromkeys(names, download(folders[-1], open_url=open_url))
+        found = dict.fromkeys(names, download(folders[-1], tell=tell, open_url=open_url))
     images = np.empty((len(found) * batch, 32, 32, 3), np.uint8)
     labels = np.empty(len(found) * batch, np.uint8)
     for name, content in contents(found, batch * _ROW):
@@ -159,7 +161,7 @@ def contents(found: Mapping[str, Path], most: int) -> Iterator[tuple[str, bytear
             yield members[member], content
 
 
-def download(folder: Path, *, open_url: OpenUrl = open_https) -> Path:
+def download(folder: Path, *, tell: Tell = tell_nobody, open_url: OpenUrl = open_https) -> Path:
     """Return the archive in ``folder``, fetched if it is not there.
 
     Raises:
@@ -167,7 +169,7 @@ def download(folder: Path, *, open_url: OpenUrl = open_https) -> Path:
         StorageError: the folder cannot be written to.
     """
     try:
-        return fetch(ARCHIVE, MIRRORS, folder, open_url=open_url)
+        return fetch(ARCHIVE, MIRRORS, folder, tell=tell, open_url=open_url)
     except DataError as error:
         raise DataError(
             f"data set {NAME} is not on this machine and cannot be downloaded",

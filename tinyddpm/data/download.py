@@ -43,6 +43,11 @@ class Response(Protocol):
 
 
 OpenUrl = Callable[[str], Response]
+Tell = Callable[[RemoteFile, str], None]  # called with a file and the mirror that is asked for it
+
+
+def tell_nobody(_file: RemoteFile, _mirror: str) -> None:
+    """Fetch in silence."""
 
 
 class _MirrorFailedError(Exception):
@@ -75,7 +80,12 @@ def open_https(url: str) -> Response:
 
 
 def fetch(
-    file: RemoteFile, mirrors: Sequence[str], folder: Path, *, open_url: OpenUrl = open_https
+    file: RemoteFile,
+    mirrors: Sequence[str],
+    folder: Path,
+    *,
+    tell: Tell = tell_nobody,
+    open_url: OpenUrl = open_https,
 ) -> Path:
     """Return ``folder / file.name``, fetched from the first of ``mirrors`` that has it right.
 
@@ -93,6 +103,7 @@ def fetch(
             return path
         remove_leftovers(folder)
         for mirror in mirrors:
+            tell(file, mirror)
             try:
                 _fetch_from(mirror + file.name, file, path, open_url)
             except _MirrorFailedError as failure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tinyddpm.data import cifar10, mnist
-from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
+from tinyddpm.data.download import OpenUrl, RemoteFile, Tell, fetch, open_https, tell_nobody
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.packed import read_each
 from tinyddpm.data.parts import Part
@@ -104,14 +104,14 @@ def _fault(part: Part, content: bytearray) -> str:
 def obtain(
     known: KnownSet,
     *,
-    tell: Callable[[RemoteFile], None] = lambda _: None,
+    tell: Tell = tell_nobody,
     open_url: OpenUrl = open_https,
 ) -> list[Path]:
     """Return the files of ``known``; if it is not whole on this machine it is downloaded.
 
     Args:
         known: the data set.
-        tell: called before each file that is downloaded.
+        tell: told of each download.
         open_url: how to open a URL.
 
     Raises:
@@ -121,9 +121,7 @@ def obtain(
     if known.state() in {"absent", "in part"}:
         folder = known.folders[-1]
         for file in known.remote:
-            if not (folder / file.name).is_file():
-                tell(file)
-            fetch(file, known.mirrors, folder, open_url=open_url)
+            fetch(file, known.mirrors, folder, tell=tell, open_url=open_url)
     verdicts = list(verify(known))
     bad = [f"{verdict.path}: {verdict.fault}" for verdict in verdicts if verdict.fault]
     if bad:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyddpm.data.dataset import DIGITS, Dataset, Split
-from tinyddpm.data.download import OpenUrl, RemoteFile, fetch, open_https
+from tinyddpm.data.download import OpenUrl, RemoteFile, Tell, fetch, open_https, tell_nobody
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.idx import read_images, read_labels
 from tinyddpm.data.parts import Part
@@ -168,12 +168,14 @@ def load_idx(
     split: Split,
     data_dir: Path | None = None,
     *,
+    tell: Tell = tell_nobody,
     open_url: OpenUrl = open_https,
 ) -> Dataset:
     """Return a split of ``catalogue``, its files packed or unpacked.
 
     With ``data_dir`` they must lie directly in it. Otherwise they are looked for in
-    ``data_folders(catalogue.name)`` and, where they are in none of them, downloaded into the last.
+    ``data_folders(catalogue.name)`` and, where they are in none of them, downloaded into the last,
+    of which ``tell`` is told.
 
     Raises:
         MissingFilesError: ``data_dir`` lacks a file.
@@ -188,7 +190,7 @@ def load_idx(
             raise MissingFilesError(
                 f"{data_dir} lacks {file.name}", remedy=_instructions(catalogue, data_dir)
             )
-        paths.append(path or _download(file, catalogue, folders[-1], open_url))
+        paths.append(path or _download(file, catalogue, folders[-1], tell, open_url))
     images, labels = read_images(paths[0]), read_labels(paths[1])
     return Dataset(catalogue.name, images, labels, catalogue.class_names, paths[0].parent)
 
@@ -206,9 +208,11 @@ def _find(unpacked: str, folders: list[Path]) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _download(file: RemoteFile, catalogue: Catalogue, folder: Path, open_url: OpenUrl) -> Path:
+def _download(
+    file: RemoteFile, catalogue: Catalogue, folder: Path, tell: Tell, open_url: OpenUrl
+) -> Path:
     try:
-        return fetch(file, catalogue.mirrors, folder, open_url=open_url)
+        return fetch(file, catalogue.mirrors, folder, tell=tell, open_url=open_url)
     except DataError as error:
         raise DataError(
             f"data set {catalogue.name} is not on this machine and cannot be downloaded",
