@@ -1,6 +1,7 @@
 """Stopping a real process: the step is finished, the state saved, and the run goes on."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -16,6 +17,32 @@ def start(folder, *args):
     return subprocess.Popen(
         [*TRAIN, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.fixture
+def on_a_terminal():
+    """Start a command on a terminal of its own; it and what its user sees of it."""
+    opened = []
+
+    def begin(folder, *command):
+        shown, own = pty.openpty()
+        process = subprocess.Popen(command, cwd=folder, stdin=own, stdout=own, stderr=own)
+        os.close(own)
+        opened.append(process)
+        return process, shown
+
+    yield begin
+    for process in opened:
+        process.kill()
+        process.wait()
+
+
+def read_until(shown, text):
+    """What a terminal shows up to ``text``."""
+    seen = b""
+    while text not in seen:
+        seen += os.read(shown, 4096)
+    return seen
 
 
 def wait_for_steps(folder, count):
@@ -56,6 +83,23 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(tmp_path):
     done = start(tmp_path, "--resume", "run", "--train-steps", "5")
     _, err = done.communicate(timeout=60)
     assert done.returncode == 0, err
+
+
+def test_a_terminal_that_is_closed_stops_the_run_with_a_checkpoint(tmp_path, on_a_terminal):
+    process, shown = on_a_terminal(tmp_path, *TRAIN, "--out", "run", "--train-steps", "100000")
+    wait_for_steps(tmp_path, 3)
+    read_until(shown, b"training glyphs  [")
+    os.close(shown)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    steps = (tmp_path / "run" / "metrics.jsonl").read_text().count("\n")
+    assert (tmp_path / "run" / "checkpoints" / f"step-{steps:08d}.npz").exists()
+
+
+def test_an_error_is_one_when_nobody_can_be_told(tmp_path, on_a_terminal):
+    process, shown = on_a_terminal(tmp_path, *TRAIN, "--data", "nonsense")
+    os.close(shown)
+    assert process.wait(timeout=60) in {3, 120}  # 120: Python could not flush stderr at the end
 
 
 def test_kill_leaves_a_run_that_goes_on(tmp_path):

@@ -70,24 +70,24 @@ def main() -> None:
     try:
         code = commands.main(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        say(error.format_message())
         code = error.exit_code
     except click.ClickException as error:
         _tell(error)
         code = error.exit_code
     except TinyDDPMError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         code = error.exit_code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        say(f"error: {where}{error.strerror or error}")
         code = StorageError.exit_code
     except MemoryError as error:
         cause = f"\ncause: {error}" if str(error) else ""
-        click.echo(f"error: out of memory{cause}\ntry: a smaller --batch or --n", err=True)
+        say(f"error: out of memory{cause}\ntry: a smaller --batch or --n")
         code = 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        say("stopped")
         code = 130
     sys.exit(code)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -34,7 +35,6 @@ class Progress:
     def __init__(self, label: str, total: int, *, images: int = 0, first: int = 0) -> None:
         self.label, self.total, self.images, self.first = label, total, images, first
         self.done = 0
-        self._open = ExitStack()
         self._bar: ProgressBar[None] | None = None
         self._last_line = time.perf_counter()
         self._marks = deque([(self._last_line, 0)])  # when how many steps were done
@@ -45,13 +45,13 @@ class Progress:
         self._last_line = time.perf_counter()
         self._marks = deque([(self._last_line, 0)])
         if sys.stderr and sys.stderr.isatty():
-            bar: ProgressBar[None] = click.progressbar(
+            self._bar = click.progressbar(
                 length=self.total,
                 label=self.label,
                 file=sys.stderr,
                 item_show_func=lambda _: self._text,
             )
-            self._bar = self._open.enter_context(bar)
+            self._draw(self._bar.render_progress)
         return self
 
     def __exit__(
@@ -61,7 +61,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         """End the bar's line."""
-        self._open.close()
+        if self._bar is not None:
+            self._draw(self._bar.render_finish)
 
     def advance(self, detail: str = "") -> None:
         """One step is done; ``detail`` says what came of it."""
@@ -73,11 +74,18 @@ class Progress:
         at = f"step {self.first + self.done}/{self.first + self.total}"
         self._text = "  ".join(part for part in (at, detail, rate) if part)
         if self._bar is not None:
-            self._bar.update(1)
+            self._draw(partial(self._bar.update, 1))
         elif self._line_is_due(now):
             self._last_line = now
             left = duration((self.total - self.done) / per_second)
             say(f"{self.label}  {self._text}  {left} left")
+
+    def _draw(self, draw: Callable[[], None]) -> None:
+        """Where the terminal is gone there is no bar any more; what is being done goes on."""
+        try:
+            draw()
+        except OSError:
+            self._bar = None
 
     def _steps_a_second(self, now: float) -> float:
         """Of late, so that a slow beginning is soon forgotten."""
