@@ -102,6 +102,27 @@ def test_an_error_is_one_when_nobody_can_be_told(tmp_path, on_a_terminal):
     assert process.wait(timeout=60) in {3, 120}  # 120: Python could not flush stderr at the end
 
 
+STOPPED = """
+import os, sys
+from tinyddpm.cli.signals import StopSignals
+
+with StopSignals() as signals:
+    for number in map(int, sys.argv[1:]):
+        os.kill(os.getpid(), number)
+    print(signals.received)
+"""
+
+
+def test_a_terminal_may_close_twice():
+    """Its shell passes the signal on that it was sent itself."""
+    for first in (signal.SIGHUP, signal.SIGINT):
+        numbers = [str(int(first)), str(int(signal.SIGHUP))]
+        done = subprocess.run(
+            [sys.executable, "-c", STOPPED, *numbers], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, f"{int(first)}\n")
+
+
 def test_kill_leaves_a_run_that_goes_on(tmp_path):
     process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "1")
     wait_for_steps(tmp_path, 4)

@@ -14,7 +14,8 @@ class StopSignals:
     """Remembers the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
 
     The handler only sets a flag. What is on disk is whole at any instant, so that the second signal
-    loses no more than the steps since the last checkpoint. Use as a context manager.
+    loses no more than the steps since the last checkpoint. SIGHUP is never the second: a terminal
+    that is closed sends two, its own and its shell's. Use as a context manager.
 
     Attributes:
         received: the signal's number, or None.
@@ -51,6 +52,8 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
+            if number == signal.SIGHUP:
+                return
             try:
                 say("stopped; --resume goes on from the last checkpoint")
             finally:
