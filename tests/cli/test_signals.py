@@ -123,6 +123,19 @@ def test_a_terminal_may_close_twice():
         assert (done.returncode, done.stdout) == (0, f"{int(first)}\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_so(number):
+    """As nohup asks for SIGHUP, and a script for Ctrl-C where it begins a process with &."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(int(number))],
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+
+
 def test_kill_leaves_a_run_that_goes_on(tmp_path):
     process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "1")
     wait_for_steps(tmp_path, 4)

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tinyddpm.cli.messages import say
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Let ``handler`` have the signals, but for those that are ignored: it was asked for that they
+    should be, by ``nohup`` of SIGHUP and by a script of Ctrl-C, for what it begins with ``&``.
+    """
+    taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in taken}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class StopSignals:
@@ -23,12 +39,12 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Take over the three signals."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._open.enter_context(handled(self._handle, *numbers))
         return self
 
     def __exit__(
@@ -38,8 +54,7 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         """Give them back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._open.close()
 
     @property
     def exit_code(self) -> int:
