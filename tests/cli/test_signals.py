@@ -1,11 +1,13 @@
 """Stopping a real process: the step is finished, the state saved, and the run goes on."""
 
+import fcntl
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -134,6 +136,41 @@ def test_a_signal_that_is_ignored_stays_so(number):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+
+
+def test_a_second_signal_shows_the_cursor_again(tmp_path, on_a_terminal):
+    number = str(int(signal.SIGINT))
+    process, shown = on_a_terminal(tmp_path, sys.executable, "-c", STOPPED, number, number)
+    read_until(shown, b"\x1b[?25h")
+    assert process.wait(timeout=10) == 130
+
+
+WAITING = """
+import sys
+from tinyddpm.cli.signals import StopSignals
+
+with StopSignals():
+    while True:
+        sys.stderr.write("more than anybody reads\\n")
+"""
+
+
+def unread(pipe):
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_signals_are_heeded_while_a_write_to_stderr_waits():
+    with subprocess.Popen([sys.executable, "-c", WAITING], stderr=subprocess.PIPE) as process:
+        before = -1
+        while unread(process.stderr) != before or not before:
+            before = unread(process.stderr)
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_kill_leaves_a_run_that_goes_on(tmp_path):

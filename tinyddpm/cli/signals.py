@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from select import select
 from types import FrameType, TracebackType
 from typing import Self
-
-from tinyddpm.cli.messages import say
 
 
 @contextmanager
@@ -70,8 +70,20 @@ class StopSignals:
             if number == signal.SIGHUP:
                 return
             try:
-                say("stopped; --resume goes on from the last checkpoint")
+                _tell("stopped; --resume goes on from the last checkpoint\n", ends=True)
             finally:
                 os._exit(128 + number)
         self.received = number
-        say("\nstopping after this step (again: at once)")
+        _tell("\nstopping after this step (again: at once)\n")
+
+
+def _tell(text: str, *, ends: bool = False) -> None:
+    """Write to stderr at once or not at all; where the process ``ends``, the cursor that a progress
+    bar hides is shown again.
+
+    A handler may run while a write to Python's stderr waits, which allows no other in between.
+    """
+    with suppress(OSError, ValueError):
+        if sys.stderr and select([], [sys.stderr], [], 0.0)[1]:
+            show_cursor = "\x1b[?25h\n" if ends and sys.stderr.isatty() else ""
+            os.write(sys.stderr.fileno(), f"{show_cursor}{text}".encode())
