@@ -173,6 +173,41 @@ def test_signals_are_heeded_while_a_write_to_stderr_waits():
         assert b"Traceback" not in process.stderr.read()
 
 
+WRITING = """
+import sys, time
+from pathlib import Path
+from tinyddpm.cli.main import commands, main
+from tinyddpm.cli.progress import Progress
+from tinyddpm.files import write_atomically
+
+def slowly(file):
+    with Progress("writing", 2) as progress:
+        progress.advance()
+        time.sleep(60)
+
+@commands.command()
+def write():
+    write_atomically(Path("result"), slowly)
+
+sys.argv[1:] = ["write"]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_elsewhere_leaves_no_half_file_and_no_hidden_cursor(
+    tmp_path, on_a_terminal, number
+):
+    process, shown = on_a_terminal(tmp_path, sys.executable, "-c", WRITING)
+    read_until(shown, b"step 1/2")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    process.send_signal(number)
+    seen = read_until(shown, b"stopped\r\n")
+    assert b"\x1b[?25h" in seen
+    assert process.wait(timeout=10) == 128 + number
+    assert not list(tmp_path.iterdir())
+
+
 def test_kill_leaves_a_run_that_goes_on(tmp_path):
     process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "1")
     wait_for_steps(tmp_path, 4)

@@ -2,5 +2,5 @@
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a bug (with its traceback) or
 a failed check, 2 usage or device, 3 data, 4 checkpoint, 5 not finite, 6 storage, 75 the run is
-locked, 130 and 143 stopped by SIGINT and SIGTERM after saving.
+locked, 130, 143 and 129 stopped by Ctrl-C, SIGTERM and a closed terminal, training after saving.
 """

@@ -19,6 +19,7 @@ from tinyddpm.cli.messages import say
 from tinyddpm.cli.runs import runs
 from tinyddpm.cli.sample import sample
 from tinyddpm.cli.settings import name_variables, origin_of_mistake, unknown_variables
+from tinyddpm.cli.signals import Stopped, stoppable
 from tinyddpm.cli.train import train
 from tinyddpm.cli.verify import verify
 from tinyddpm.errors import StorageError, TinyDDPMError
@@ -68,7 +69,18 @@ def main() -> None:
     """Run the command line; a user's mistake gives one message and no traceback."""
     _forgive_poor_encodings()
     try:
-        code = commands.main(prog_name=PROGRAM, standalone_mode=False)
+        with stoppable():
+            code = _run()
+    except Stopped as stopped:
+        say("stopped")
+        code = stopped.exit_code
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    """Do what was asked for, tell its errors, and return the exit code."""
+    try:
+        code: int | None = commands.main(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         say(error.format_message())
         code = error.exit_code
@@ -89,7 +101,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         say("stopped")
         code = 130
-    sys.exit(code)
+    return code
 
 
 def _tell(error: click.ClickException) -> None:

@@ -1,10 +1,13 @@
-"""Stopping at the end of a step: what Ctrl-C, SIGTERM and a closed terminal mean meanwhile."""
+"""What Ctrl-C, SIGTERM and a closed terminal mean: the end of a step while a run is trained, and
+an exception otherwise.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from select import select
@@ -16,14 +19,40 @@ from typing import Self
 def handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
     """Let ``handler`` have the signals, but for those that are ignored: it was asked for that they
     should be, by ``nohup`` of SIGHUP and by a script of Ctrl-C, for what it begins with ``&``.
+    Signals are the first thread's; in another one this does nothing.
     """
-    taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    first = threading.current_thread() is threading.main_thread()
+    taken = [n for n in numbers if first and signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in taken}
     try:
         yield
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+class Stopped(BaseException):
+    """A signal has asked the process to end; like KeyboardInterrupt it is no error.
+
+    Attributes:
+        exit_code: 128 + the signal, as a shell reports it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise ``Stopped``, so that temporary files go and bars end."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it comes twice, see ``StopSignals``
+        raise Stopped(number)
+
+    with handled(stop, signal.SIGTERM, signal.SIGHUP):
+        yield
 
 
 class StopSignals:
