@@ -319,12 +319,13 @@ def test_help_has_an_example(cli, verb):
     assert "tinyddpm " in out
 
 
-def test_a_bug_is_not_hidden(cli, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, EOFError])
+def test_a_bug_is_not_hidden(cli, monkeypatch, kind):
     def broken(_):
-        raise RuntimeError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr("tinyddpm.cli.gradcheck.certificates", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(kind, match="a bug"):
         cli("gradcheck")
 
 

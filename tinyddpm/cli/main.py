@@ -98,7 +98,9 @@ def _run() -> int | None:
         cause = f"\ncause: {error}" if str(error) else ""
         say(f"error: out of memory{cause}\ntry: a smaller --batch or --n")
         code = 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # Click takes it for the end of what is typed in
+            raise error.__cause__ from None
         say("stopped")
         code = 130
     return code
