@@ -58,6 +58,14 @@ def test_states_steps_and_losses(cli):
     assert listed(cli)["running"]["state"] == "stopped"
 
 
+def test_a_run_that_had_to_go_back_is_where_it_goes_on_from(cli):
+    run = make("back", step=90, saved=[0, 80, 90, 100])
+    (run.checkpoints / "latest").write_text("step-00000090.npz\n")
+    assert (listed(cli)["back"]["state"], listed(cli)["back"]["step"]) == ("stopped", 90)
+    (run.checkpoints / "step-00000090.npz").unlink()
+    assert (listed(cli)["back"]["state"], listed(cli)["back"]["step"]) == ("finished", 100)
+
+
 def test_the_table_begins_with_the_run_written_last(cli):
     for age, name in enumerate(["new", "older", "oldest"]):
         run = make(name, step=1)

@@ -149,12 +149,12 @@ def _parsed(lines: list[bytes]) -> Iterator[Loss]:
 
 def _last_saved(run: RunDirectory) -> int:
     """The step of the last checkpoint, which must be whole as far as its end shows."""
-    saved = run.saved()
-    if not saved:
+    saved = next(filter(Path.exists, run.candidates()), None)
+    if saved is None:
         return 0
-    if not zipfile.is_zipfile(saved[0]):
-        raise CheckpointError(f"{saved[0].name} is cut short, or is no checkpoint")
-    return int(saved[0].stem.removeprefix("step-"))
+    if not zipfile.is_zipfile(saved):
+        raise CheckpointError(f"{saved.name} is cut short, or is no checkpoint")
+    return int(saved.stem.removeprefix("step-"))
 
 
 def _last_written(run: RunDirectory) -> float:

@@ -158,6 +158,12 @@ class RunDirectory:
         files = [path for path in self.checkpoints.glob("*") if _STEP_NAME.fullmatch(path.name)]
         return sorted(files, key=_step_of, reverse=True)
 
+    def candidates(self) -> list[Path]:
+        """Return the files that the run may go on from: what ``latest`` names, there or not, then
+        the latest step first. The two differ after a run had to go back.
+        """
+        return list(dict.fromkeys(self._named_by_latest() + self.saved()))
+
     def latest_checkpoint(self) -> FoundCheckpoint:
         """Return the checkpoint that ``latest`` names or, with a warning, the latest good one.
 
@@ -166,7 +172,7 @@ class RunDirectory:
         """
         named = self._named_by_latest()
         failures = [] if named else [f"{self.checkpoints / 'latest'} names no checkpoint"]
-        for path in dict.fromkeys(named + self.saved()):
+        for path in self.candidates():
             try:
                 checkpoint = read(path)
             except CheckpointError as error:
