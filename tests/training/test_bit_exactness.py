@@ -237,11 +237,13 @@ def test_a_run_that_another_process_took_further_is_not_taken_back(tmp_path):
     run = RunDirectory.open(tmp_path / "run")
     stale = run.latest_checkpoint().checkpoint
     run_to(tmp_path / "run", resume=True)
-    stopper = StopAfter(-1)
+    stopper, longer = StopAfter(-1), replace(CONFIG, train_steps=STEPS + 1)
     hooks = loop.Hooks(stopper.after_step, stopper.asked)
-    with pytest.raises(CheckpointError, match="trained on meanwhile"):
-        loop.train(CONFIG, DATASET, run, loop.Execution(threads=1), hooks, stale)
+    for was, checkpoint in (("at step 3", stale), ("not begun", None)):
+        with pytest.raises(CheckpointError, match=f"meanwhile\ncause: it was {was} and is now at"):
+            loop.train(longer, DATASET, run, loop.Execution(threads=1), hooks, checkpoint)
     assert run.latest_checkpoint().checkpoint.step == STEPS
+    assert run.read_config()["train_steps"] == STEPS
     assert len(losses(tmp_path / "run")) == STEPS
 
 

@@ -181,6 +181,7 @@ class TimeToQuality:
             f"seed {seed} was stopped while it trained: it is trained anew, for its clock must be "
             "one sitting"
         )
+        run.remove_checkpoints()
         return run
 
     def _see_to_data(self) -> None:

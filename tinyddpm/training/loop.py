@@ -71,17 +71,19 @@ def train(
         The last step done.
 
     Raises:
+        RunLockedError: another process is training here.
+        CheckpointError: another one has trained here since ``resume_from`` was read.
         NonFiniteError: a loss or gradient is not finite; the last checkpoint is unharmed.
         StorageError: a file could not be written.
     """
     with run.lock(), Workers(execution.threads if execution.device == "cpu" else 1) as workers:
+        _check_still_latest(run, resume_from)
         trainer = trainer_for(config, dataset, workers, execution)
         step, journal = 0, _Journal(run, hooks)
-        run.write_config(config.to_json())
         if resume_from:
-            _check_still_latest(run, resume_from)
             restore(trainer, resume_from)
             step, journal.seconds = resume_from.step, resume_from.seconds
+        run.write_config(config.to_json())
         run.trim_metrics(step)
         if not resume_from:
             run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
@@ -135,13 +137,14 @@ class _Journal:
         self.seconds += time.perf_counter() - begun
 
 
-def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint) -> None:
+def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
     """Refuse to fall back behind a process that trained here until the lock was ours."""
-    latest = run.latest_checkpoint().checkpoint.step
-    if latest != checkpoint.step:
+    latest = run.latest_checkpoint().checkpoint if run.saved() else None
+    then, now = (f"at step {c.step}" if c else "not begun" for c in (checkpoint, latest))
+    if then != now:
         raise CheckpointError(
             f"{run.path} was trained on meanwhile",
-            cause=f"it was at step {checkpoint.step} and is now at step {latest}",
+            cause=f"it was {then} and is now {now}",
             remedy="the same command again",
         )
 

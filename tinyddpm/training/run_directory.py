@@ -158,6 +158,17 @@ class RunDirectory:
         files = [path for path in self.checkpoints.glob("*") if _STEP_NAME.fullmatch(path.name)]
         return sorted(files, key=_step_of, reverse=True)
 
+    def remove_checkpoints(self) -> None:
+        """Let the run be one that has yet to begin.
+
+        Raises:
+            RunLockedError: another process is training here.
+            StorageError: a file could not be removed.
+        """
+        with self.lock(), storage_errors(self.checkpoints):
+            for path in [*self.saved(), self.checkpoints / "latest"]:
+                path.unlink(missing_ok=True)
+
     def candidates(self) -> list[Path]:
         """Return the files that the run may go on from: what ``latest`` names, there or not, then
         the latest step first. The two differ after a run had to go back.
