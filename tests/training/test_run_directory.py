@@ -1,6 +1,7 @@
 """The run directory: one writer, and a checkpoint to go on from whatever happens to the process."""
 
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -423,6 +424,16 @@ def test_the_lock_names_its_holder_and_goes_with_it(run: RunDirectory) -> None:
             assert (run.path / "lock").read_text() == holder
             with pytest.raises(RunLockedError, match=str(os.getpid())), run.lock():
                 pytest.fail("one process holds the lock twice")
+
+
+def test_who_only_looks_locks_nobody_out(run: RunDirectory) -> None:
+    with run.lock():
+        pass
+    with (run.path / "lock").open("rb") as file:  # as ``overview`` does
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with run.lock():
+            pass
 
 
 def test_an_error_under_the_lock_passes_and_frees_it(run: RunDirectory) -> None:

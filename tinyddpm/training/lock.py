@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TextIO
 
 from tinyddpm.errors import RunLockedError
 from tinyddpm.files import storage_errors
+
+PATIENCE_S = 0.2  # who only looks whether a lock is held, as ``overview`` does, soon lets go
 
 
 @contextmanager
@@ -33,14 +36,25 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def _acquire(file: TextIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise RunLockedError(
-            f"another process is training in {path.parent}",
-            cause=f"{path.name} is held by {file.read().strip() or 'a process that just began'}",
-            remedy="wait until it ends, or train with another --out",
-        ) from error
+    until = time.monotonic() + PATIENCE_S
+    while not _taken(file):
+        if time.monotonic() >= until:
+            file.seek(0)
+            holder = file.read().strip() or "a process that just began"
+            raise RunLockedError(
+                f"another process is training in {path.parent}",
+                cause=f"{path.name} is held by {holder}",
+                remedy="wait until it ends, or train with another --out",
+            )
+        time.sleep(PATIENCE_S / 20)
     os.ftruncate(file.fileno(), 0)
     os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+def _taken(file: TextIO) -> bool:
+    """Take the lock, if nobody holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
