@@ -271,6 +271,20 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trained, tmp_path)
     assert "damaged" in err
 
 
+def test_the_way_out_of_nothing_but_damage_is_one(trained, tmp_path):
+    damaged = list((tmp_path / "runs/glyphs-1/checkpoints").glob("*.npz"))
+    for path in damaged:
+        path.write_bytes(b"")
+    again = ["train", "--resume", "runs/glyphs-1"]
+    code, _, err = trained(*again)
+    assert code == 4
+    told = "try: another run; without these files tinyddpm train --resume runs/glyphs-1 begins it"
+    assert told in err
+    for path in damaged:
+        path.unlink()
+    assert trained(*again)[0] == 0
+
+
 @pytest.fixture
 def train_on_squares(cli, monkeypatch):
     """Run train with images of so many pixels."""

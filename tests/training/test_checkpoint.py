@@ -184,6 +184,19 @@ def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, junk: bytes, mag
         read(path)
 
 
+def test_what_may_not_be_read_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("is_file", "open"):  # where the folder may not be looked into, and the file
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, denied)
+            with pytest.raises(CheckpointError, match=r"npz cannot be read\n.*Permission denied"):
+                read(path)
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     for missing in (tmp_path / "none.npz", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(CheckpointError):

@@ -257,14 +257,16 @@ def test_pruning_after_going_back_keeps_what_was_just_written(run: RunDirectory)
 
 
 def test_no_checkpoint_lists_what_was_tried(run: RunDirectory) -> None:
-    with pytest.raises(CheckpointError, match="latest names no checkpoint"):
+    with pytest.raises(CheckpointError, match="latest names no checkpoint") as caught:
         run.latest_checkpoint()
+    assert caught.value.remedy == f"tinyddpm train --resume {run.path} begins it anew"
     paths = [run.save_checkpoint(state(step)) for step in (1, 2)]
     for path in paths:
         damage(path)
     with pytest.raises(CheckpointError, match="no checkpoint") as caught:
         run.latest_checkpoint()
     assert all(str(path) in caught.value.cause for path in paths)
+    assert caught.value.remedy.startswith("another run; without these files ")
 
 
 def test_resolve_takes_a_run_or_a_file(run: RunDirectory) -> None:

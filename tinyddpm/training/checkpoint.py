@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import zipfile
 from dataclasses import dataclass, field
@@ -101,12 +102,12 @@ def read(path: Path) -> Checkpoint:
     """Return the checkpoint in ``path``, its arrays read-only.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or a newer version wrote it.
+        CheckpointError: there is no such file, it cannot be read, it is damaged, or a newer version
+            wrote it.
     """
     try:
-        if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint file {path}")
-        members = _read_members(path)
+        with _open(path) as file:
+            members = _read_members(file)
         checkpoint = _assemble(_read_manifest(path, members), members)
         _check(checkpoint)
     except (CheckpointError, MemoryError):
@@ -199,11 +200,24 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
         member.write(little_endian.reshape(-1).view(np.uint8).data)
 
 
-def _read_members(path: Path) -> dict[str, bytes]:
+def _open(path: Path) -> BinaryIO:
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint file {path}")
+        return path.open("rb")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read",
+            cause=error.strerror or str(error),
+            remedy="make it readable, or take an earlier checkpoint of the same run",
+        ) from error
+
+
+def _read_members(file: BinaryIO) -> dict[str, bytes]:
     """Return the bytes of every member, each of them checked by its CRC."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
-        check_members(infos, path.stat().st_size)
+        check_members(infos, os.fstat(file.fileno()).st_size)
         for info in infos:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError(f"member {info.orig_filename} is compressed")

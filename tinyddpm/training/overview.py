@@ -152,7 +152,9 @@ def _last_saved(run: RunDirectory) -> int:
     saved = next(filter(Path.exists, run.candidates()), None)
     if saved is None:
         return 0
-    if not zipfile.is_zipfile(saved):
+    with saved.open("rb") as file:
+        whole = zipfile.is_zipfile(file)
+    if not whole:
         raise CheckpointError(f"{saved.name} is cut short, or is no checkpoint")
     return int(saved.stem.removeprefix("step-"))
 

@@ -191,10 +191,11 @@ class RunDirectory:
                 continue
             warning = "; ".join([*failures, f"{path} is used instead"]) if failures else ""
             return FoundCheckpoint(path, checkpoint, warning)
+        anew = f"tinyddpm train --resume {self.path} begins it anew"
         raise CheckpointError(
             f"no checkpoint in {self.path}",
             cause="; ".join(failures),
-            remedy=f"--resume {self.path} begins it anew if it has none; else another run",
+            remedy=f"another run; without these files {anew}" if self.saved() else anew,
         )
 
     def _named_by_latest(self) -> list[Path]:
