@@ -1,6 +1,7 @@
 """``train --dry-run``: what it promises is what a run takes, and nothing is left."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,43 @@ def test_the_disk_space_is_what_a_run_takes(cli, dry, steps, every):
     assert promised["checkpoint"] == pytest.approx(max(sizes), rel=0.01)
     assert promised["disk"] == pytest.approx(sum(sizes) + promised["metrics"], rel=0.01)
     assert promised["metrics"] == pytest.approx(run.metrics.stat().st_size, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "most"), [(1, 0, 2), (1, 1, 2), (2, 1, 3), (3, 1, 4), (9, 2, 4)]
+)
+def test_most_is_taken_while_a_checkpoint_is_written(cli, dry, monkeypatch, steps, every, most):
+    args = ["--train-steps", steps, "--save-every", every, "--preview-every", 0]
+    assert dry(*args)["most"] == most
+    counts, fsync = [], os.fsync
+
+    def watched(descriptor):
+        counts.append(len(list(Path("runs/glyphs-1/checkpoints").glob("*step-*"))))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert cli("train", *TINY, *args)[0] == 0
+    assert max(counts) == most
+
+
+def test_a_run_without_room_is_refused_and_leaves_nothing(cli, dry, monkeypatch, tmp_path):
+    def train(free, *args):
+        usage = type(shutil.disk_usage("/"))(10**9, 10**9 - free, free)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: usage)
+            return cli("train", *TINY, "--save-every", 1, "--preview-every", 0, *args)
+
+    found = dry("--train-steps", 3, "--save-every", 1)
+    room = 4 * found["checkpoint"] + found["metrics"]
+    code, out, err = train(room - 1, "--train-steps", 3)
+    assert (code, out) == (6, "")
+    assert "too little room for the run in runs\ncause: its checkpoints and metrics need 11" in err
+    assert not list(tmp_path.iterdir())
+    assert train(room, "--train-steps", 3)[0] == 0
+    further = ["--resume", "runs/glyphs-1", "--train-steps", 4]
+    assert train(found["checkpoint"] // 2, *further)[0] == 6  # one more, before one goes
+    assert "warning" in train(found["checkpoint"] // 2, *further, "--dry-run")[2]
+    assert train(found["checkpoint"] * 2, *further)[0] == 0
 
 
 def test_a_sampler_of_times_is_part_of_the_checkpoint(dry):

@@ -11,7 +11,7 @@ import click
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.sizes import free_space, size
-from tinyddpm.cli.train_plan import Plan
+from tinyddpm.cli.train_plan import Plan, room_needed
 from tinyddpm.training.estimate import Estimate, estimate
 from tinyddpm.training.loop import Execution
 
@@ -22,7 +22,8 @@ def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     found = estimate(plan.config, plan.dataset, execution, plan.checkpoint)
     free = free_space(plan.run.path if plan.run else out)
     if as_json:
-        whole = {**found._asdict(), "disk": found.disk, "free": free, "seconds": found.seconds}
+        disk = {**found.disk._asdict(), "disk": found.disk.total, "free": free}
+        whole = {**found._asdict(), **disk, "seconds": found.seconds}
         click.echo(json.dumps(whole, indent=2))
     else:
         click.echo("\n".join(_as_text(found, free)))
@@ -31,12 +32,13 @@ def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
             f"warning: a step needs at least {size(found.least_memory)} of memory, and "
             f"{size(found.free_memory)} are free: a smaller --batch or --shard"
         )
-    needed = found.disk + found.checkpoint  # a new one is whole before an old one goes
+    needed = room_needed(plan, found.parameters, execution.save_every)
     if needed > free:
         say(f"warning: {size(needed)} are needed, and {size(free)} are free")
 
 
 def _as_text(found: Estimate, free: int) -> Iterator[str]:
+    disk = found.disk
     yield f"parameters  {found.parameters:,}"
     yield f"steps       {found.steps:,} of {found.batch:,} images"
     yield f"memory      {_memory(found)}"
@@ -44,8 +46,8 @@ def _as_text(found: Estimate, free: int) -> Iterator[str]:
         taken, free_before = size(found.card_memory), size(found.card_free)
         yield f"GPU memory  {taken}, of {free_before} that were free"
     yield (
-        f"disk        {size(found.disk)}: {found.checkpoints} checkpoints of "
-        f"{size(found.checkpoint)} and {size(found.metrics)} of metrics; {size(free)} are free"
+        f"disk        {size(disk.total)}: {disk.checkpoints} checkpoints of "
+        f"{size(disk.checkpoint)} and {size(disk.metrics)} of metrics; {size(free)} are free"
     )
     yield f"time        {_time(found)}"
 
@@ -56,7 +58,7 @@ def _memory(found: Estimate) -> str:
     return (
         f"{size(found.peak_memory)}, the peak of {len(found.step_seconds) + 1} steps"
         f"{' and a preview' if found.previews else ''} ({size(found.images)} of it images); "
-        f"up to {size(found.checkpoint)} more while a checkpoint is written"
+        f"up to {size(found.disk.checkpoint)} more while a checkpoint is written"
     )
 
 

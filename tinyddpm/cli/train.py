@@ -258,7 +258,9 @@ def train(
     else:
         if device == "cpu":
             train_plan.check_fits(plan.config, threads or available_cores())
-        _say_what(plan, execution)
+        parameters = UNet(plan.config.network).parameters.count
+        train_plan.check_room(plan, parameters, save_every, resume or out or RUNS)
+        _say_what(plan, execution, parameters)
         _run(plan, plan.run or _begin(plan, out), execution, show)
 
 
@@ -310,9 +312,8 @@ def _say_device(device: str) -> str:
     return resolved
 
 
-def _say_what(plan: Plan, execution: loop.Execution) -> None:
+def _say_what(plan: Plan, execution: loop.Execution, parameters: int) -> None:
     config = plan.config
-    parameters = UNet(config.network).parameters.count
     half_life = optim.ema_half_life(config.ema_decay)
     threads = execution.threads or available_cores()
     going_on = f"going on from step {plan.first:,}: " if plan.run else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,16 +10,17 @@ from typing import Any, NamedTuple
 from tinyddpm import data as data_sets
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.run_data import data_of, load_data
-from tinyddpm.cli.sizes import size
+from tinyddpm.cli.sizes import free_space, size
 from tinyddpm.data import Dataset
 from tinyddpm.diffusion.losses import VLB_WEIGHT, resolve_objective
-from tinyddpm.errors import DataError, UsageError
+from tinyddpm.errors import DataError, StorageError, UsageError
 from tinyddpm.machine import total_memory
 from tinyddpm.nn.config import PRESETS, UNetConfig
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import DiffusionConfig, RunConfig, default_preset, fit_to, recipe
+from tinyddpm.training.disk_use import disk_use
 from tinyddpm.training.kernel_choice import kernels_for
 from tinyddpm.training.least_memory import least_memory
 from tinyddpm.training.run_directory import RunDirectory
@@ -101,6 +103,32 @@ def check_fits(config: RunConfig, threads: int) -> None:
             cause=f"{config.batch:,} images in shards of {config.shard:,}; this machine has "
             f"{size(all_there_is)}",
             remedy="a smaller --batch or --shard",
+        )
+
+
+def room_needed(plan: Plan, parameters: int, save_every: int) -> int:
+    """Return the bytes that a run's files will take beside those that are there already."""
+    saved = plan.run.saved() if plan.run else []
+    there = 0
+    for path in [*saved, plan.run.metrics] if plan.run else []:
+        with suppress(FileNotFoundError):  # who trains here may remove it while we look
+            there += path.stat().st_size
+    use = disk_use(plan.config, parameters, save_every, first=plan.first, saved=len(saved))
+    return max(0, use.peak - there)
+
+
+def check_room(plan: Plan, parameters: int, save_every: int, out: Path) -> None:
+    """Refuse a run that would come to its end on a full disk.
+
+    Raises:
+        StorageError: less is free in ``out`` than will be written.
+    """
+    needed, free = room_needed(plan, parameters, save_every), free_space(out)
+    if needed > free:
+        raise StorageError(
+            f"there is too little room for the run in {out}",
+            cause=f"its checkpoints and metrics need {size(needed)}, and {size(free)} are free",
+            remedy="make room" if plan.run else "make room, or another --out",
         )
 
 

@@ -1,9 +1,8 @@
 """What a run will take, before it is begun: found by doing its first few steps for real.
 
 Memory is the most that the process and its workers have had after these steps and the beginning of
-a preview, for all that follow do the same; of a GPU, what is taken by then. A checkpoint is four
-flat float32 arrays (see ``checkpoint``), 16 bytes a parameter. Time is the median of the steps
-after the first, times the steps to be done, and the previews between them.
+a preview, for all that follow do the same; of a GPU, what is taken by then. Time is the median of
+the steps after the first, times the steps to be done, and the previews between them.
 
 On a CPU a step takes its shards in turn. Of a long one only the first few are timed, and the rest
 take as long; and no step is done at all if there is not the memory that it takes at the least.
@@ -21,9 +20,10 @@ from tinyddpm.data.dataset import Dataset
 from tinyddpm.machine import free_memory, peak_memory, total_memory
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
-from tinyddpm.training.checkpoint import FLAT, Checkpoint
+from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_step import DeviceTrainer
+from tinyddpm.training.disk_use import DiskUse, disk_use, multiples
 from tinyddpm.training.kernel_choice import cuda_runtime
 from tinyddpm.training.least_memory import PER_IMAGE, least_memory
 from tinyddpm.training.model import TrainedModel
@@ -32,8 +32,6 @@ from tinyddpm.training.step import Trainer
 TIMED_STEPS = 3  # after one that warms up
 TIMED_SHARDS = 4  # of such a step, for each worker on a CPU
 TIMED_PREVIEW = 1, 4  # steps of the reverse chain: of a short preview, and of a longer one
-KEPT = 3  # checkpoints of a run
-METRICS_LINE = 240  # bytes, about
 
 
 class Estimate(NamedTuple):
@@ -47,9 +45,7 @@ class Estimate(NamedTuple):
         peak_memory: of the host, of this process and its workers; None if no step was done.
         card_memory: of the GPU, what the run has taken; None on a CPU.
         card_free: of the GPU, what was free before; None on a CPU.
-        checkpoint: one of them, as a file.
-        checkpoints: how many there will be at the end.
-        metrics: the file of metrics at the end.
+        disk: the files.
         steps: to be done.
         step_seconds: of the steps that were timed; none if they would not fit into memory.
         timed_images: in each of these.
@@ -65,20 +61,13 @@ class Estimate(NamedTuple):
     peak_memory: int | None
     card_memory: int | None
     card_free: int | None
-    checkpoint: int
-    checkpoints: int
-    metrics: int
+    disk: DiskUse
     steps: int
     step_seconds: list[float]
     timed_images: int
     batch: int
     previews: int
     preview_seconds: float
-
-    @property
-    def disk(self) -> int:
-        """What the run will occupy, its previews (pictures of 16 images) aside."""
-        return self.checkpoint * self.checkpoints + self.metrics
 
     @property
     def seconds(self) -> float | None:
@@ -101,7 +90,7 @@ def estimate(
         NonFiniteError: the loss or the gradient of one of these steps is not finite.
     """
     first, last = resume_from.step if resume_from else 0, config.train_steps
-    previews = _multiples(first, last, execution.preview_every)
+    previews = multiples(first, last, execution.preview_every)
     free, on_cpu = free_memory() or total_memory(), execution.device == "cpu"
     card_free = None if on_cpu else cuda_runtime().free_memory()
     with Workers(execution.threads if on_cpu else 1) as workers:
@@ -115,7 +104,7 @@ def estimate(
         seconds = [_timed(trainer, first + number) for number in numbers]
         preview_seconds = _timed_preview(trainer, execution) if seconds and previews else 0.0
     card_memory = None if card_free is None else card_free - cuda_runtime().free_memory()
-    count, extra = trainer.network.parameters.count, trainer.times.state().values()
+    count, saved = trainer.network.parameters.count, int(resume_from is not None)
     return Estimate(
         parameters=count,
         images=dataset.images.nbytes,
@@ -124,9 +113,7 @@ def estimate(
         peak_memory=peak_memory() + PER_IMAGE * (config.batch - timed) if seconds else None,
         card_memory=card_memory,
         card_free=card_free,
-        checkpoint=len(FLAT) * 4 * count + sum(array.nbytes for array in extra),
-        checkpoints=min(KEPT, 2 + _multiples(first, last - 1, execution.save_every)),
-        metrics=METRICS_LINE * last,
+        disk=disk_use(config, count, execution.save_every, first=first, saved=saved),
         steps=last - first,
         step_seconds=seconds[1:],
         timed_images=timed,
@@ -162,8 +149,3 @@ def _timed_preview(trainer: Trainer | DeviceTrainer, execution: loop.Execution) 
     once = seconds(few)
     each = (seconds(more) - once) / (more - few) if more > few else 0.0
     return once + max(each, 0.0) * (steps - few)
-
-
-def _multiples(first: int, last: int, every: int) -> int:
-    """How many of the steps after ``first`` up to ``last`` are multiples of ``every``; 0: none."""
-    return last // every - first // every if every else 0
