@@ -17,7 +17,7 @@ import numpy as np
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.benchmark.clock import Spread, Timed, in_turns, paired_ratio
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.errors import TinyDDPMError, UsageError
+from tinyddpm.errors import FailedCheckError, TinyDDPMError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.parameters import Parameters
 from tinyddpm.training.config import RunConfig
@@ -146,7 +146,7 @@ class Rivals:
 
     Raises:
         UsageError: PyTorch is not installed.
-        TinyDDPMError: an output is not ours.
+        FailedCheckError: an output is not ours.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ def _checked(difference: float, mode: str, layout: str, precision: Precision) ->
     """The ``difference`` itself, if it is little."""
     allowed = AGREEMENT["bf16" if mode == "bf16" else precision]
     if not difference <= allowed:
-        raise TinyDDPMError(
+        raise FailedCheckError(
             f"PyTorch's output ({mode}, {layout}) is not ours: the times would mean nothing",
             cause=f"it differs by {difference:.1e} of the largest element, allowed {allowed:.0e}",
             remedy="tinyddpm gradcheck, and a report of this error",
