@@ -92,6 +92,24 @@ def _compiler_obstacle(cupy: ModuleType) -> str:
     return ""
 
 
+def gpu_failure(error: RuntimeError) -> DeviceError | None:
+    """Return what to tell of an ``error`` of CUDA's, or None if it is another's.
+
+    What fails on the GPU is noticed later, by whatever waits for it first.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return None
+    cuda = cupy.cuda
+    if not isinstance(error, cuda.runtime.CUDARuntimeError | cuda.driver.CUDADriverError):
+        return None
+    return DeviceError(
+        "the GPU failed in what it was told to do",
+        cause=str(error),
+        remedy="--device cpu; for a report, CUDA_LAUNCH_BLOCKING=1 shows where it was",
+    )
+
+
 def compiled(cupy: ModuleType, code: str, what: str = "a kernel") -> Any:
     """Return the module that CuPy makes of ``code``, CUDA C.
 

@@ -91,6 +91,10 @@ class Stream:
         return Graph(nodes)
 
 
+class CUDADriverError(RuntimeError):
+    """What the driver refuses or finds to have failed."""
+
+
 class CUDARuntimeError(RuntimeError):
     """As CuPy's, by name."""
 
@@ -174,5 +178,6 @@ def cuda():
         alloc_pinned_memory=bytearray,
         Device=lambda: device,
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
+        driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
         compiler=types.SimpleNamespace(CompileException=CompileException),
     )

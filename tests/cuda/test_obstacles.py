@@ -7,7 +7,8 @@ import fake_cuda
 import fake_cupy
 import pytest
 
-from tinyddpm.arrays import cuda_obstacle, resolve_device
+from tinyddpm.arrays import cuda_obstacle, gpu_failure, resolve_device
+from tinyddpm.cli.main import main
 from tinyddpm.errors import DeviceError
 from tinyddpm.kernels.cuda import source
 from tinyddpm.kernels.cuda.cupy_runtime import CupyRuntime
@@ -96,3 +97,28 @@ def test_a_failed_recording_leaves_the_stream_usable(monkeypatch):
         runtime.record(work)
     assert calls == [False, True]
     assert fake_cuda.Capture.nodes is None
+
+
+@pytest.mark.parametrize("kind", [fake_cuda.CUDARuntimeError, fake_cuda.CUDADriverError])
+def test_what_fails_on_a_card_is_one_error(monkeypatch, capsys, kind):
+    cupy_with(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["tinyddpm", "train"])
+
+    def fails(*_, **__):
+        raise kind("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    monkeypatch.setattr("tinyddpm.cli.train_plan.new", fails)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "error: the GPU failed in what it was told to do\ncause: cudaErrorIllegal" in said
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
+    with pytest.raises(kind):
+        main()
+
+
+def test_other_errors_at_run_time_are_bugs(monkeypatch):
+    assert gpu_failure(RuntimeError("no such thing")) is None
+    cupy_with(monkeypatch)
+    assert gpu_failure(RuntimeError("no such thing")) is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
 import click
 
 import tinyddpm
+from tinyddpm.arrays import gpu_failure
 from tinyddpm.cli.bench import bench
 from tinyddpm.cli.completion import PROGRAM, completion
 from tinyddpm.cli.data import data
@@ -22,7 +24,7 @@ from tinyddpm.cli.settings import name_variables, origin_of_mistake, unknown_var
 from tinyddpm.cli.signals import Stopped, stoppable
 from tinyddpm.cli.train import train
 from tinyddpm.cli.verify import verify
-from tinyddpm.errors import StorageError, TinyDDPMError
+from tinyddpm.errors import StorageError, TinyDDPMError, UsageError
 
 EXAMPLES = """\b
 Example:
@@ -90,20 +92,28 @@ def _run() -> int | None:
     except TinyDDPMError as error:
         say(f"error: {error}")
         code = error.exit_code
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        say(f"error: {where}{error.strerror or error}")
-        code = StorageError.exit_code
-    except MemoryError as error:
-        cause = f"\ncause: {error}" if str(error) else ""
-        say(f"error: out of memory{cause}\ntry: a smaller --batch or --n")
-        code = 2
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # Click takes it for the end of what is typed in
             raise error.__cause__ from None
         say("stopped")
         code = 130
+    except (OSError, MemoryError, RuntimeError) as error:
+        failure = _failure(error)
+        if failure is None:
+            raise
+        say(f"error: {failure}")
+        code = failure.exit_code
     return code
+
+
+def _failure(error: OSError | MemoryError | RuntimeError) -> TinyDDPMError | None:
+    """Return what to tell of an ``error`` of the machine's, or None if it is a bug."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return StorageError(f"{where}{error.strerror or error}")
+    if isinstance(error, MemoryError):
+        return UsageError("out of memory", cause=str(error), remedy="a smaller --batch or --n")
+    return None if "CUDA_LAUNCH_BLOCKING" in os.environ else gpu_failure(error)
 
 
 def _tell(error: click.ClickException) -> None:
