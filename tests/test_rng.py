@@ -107,7 +107,7 @@ def test_what_is_no_word_of_the_counter_is_refused(name, wrong):
         )
 
 
-@pytest.mark.parametrize("samples", [[-1], [0, 2**32]], ids=repr)
+@pytest.mark.parametrize("samples", [[-1], [0, 2**32], [1.0, 1.5]], ids=repr)
 def test_samples_that_would_repeat_others_are_refused(samples):
     with pytest.raises(ValueError, match="samples are integers in"):
         rng.words(0, "sample", step=0, samples=np.array(samples), count=1)

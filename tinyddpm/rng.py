@@ -79,7 +79,8 @@ def words(
     for name, number in (("seed", seed), ("step", step), ("site", site)):
         if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
             raise ValueError(f"a {name} is an integer in [0, 2^32): got {number}")
-    if len(samples) and not 0 <= samples.min() <= samples.max() < 2**32:
+    whole = samples.dtype.kind in "iu"
+    if len(samples) and not (whole and 0 <= samples.min() <= samples.max() < 2**32):
         raise ValueError(
             f"samples are integers in [0, 2^32): got {samples.min()} to {samples.max()}"
         )

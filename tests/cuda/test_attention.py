@@ -14,15 +14,20 @@ from tinyddpm.kernels.cuda.source import source
 
 pytestmark = pytest.mark.cuda_sim
 ORDERS = ["qkv first", "heads first"]
-# A card's exp2f is off by up to 2 units in the last place; the simulator is within 1e-6 in fp32.
 # TF32 rounds operands by up to 2^-12 = 2.4e-4, in up to three products one after another.
-TOLERANCES = {"fp32": 2e-6, "tf32": 1e-3}
+TOLERANCES = {"fp32": 1e-6, "tf32": 1e-3}
 PRECISIONS = pytest.mark.parametrize("precision", TOLERANCES)
 # Registers on sm_90 by a head's width: so that 4, 3, 3 and 2 blocks of 128 threads fit.
 BUDGET = {8: 128, 32: 168, 64: 168, 256: 255}
 on_one_device = settings(
     max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def tolerance(device, precision):
+    """A card's exp2f, unlike the simulator's, is off by up to 2 units in the last place."""
+    on_a_card = precision == "fp32" and not isinstance(device, SimRuntime)
+    return TOLERANCES[precision] * (2 if on_a_card else 1)
 
 
 def by_part(pairs):
@@ -44,7 +49,7 @@ def test_is_the_reference(device, precision, n, tokens, heads, width, order):
     pairs = twins.attention(device, precision).results(
         [(n, tokens, 3 * heads * width)], normals, heads=heads, qkv_order=order
     )
-    assert twins.largest_error(pairs) < 5 * TOLERANCES[precision]
+    assert twins.largest_error(pairs) < 5 * tolerance(device, precision)
 
 
 @PRECISIONS
@@ -55,7 +60,7 @@ def test_heads_of_every_width(device, precision, width, tokens):
         [(1, tokens, 3 * 2 * width)], normals, heads=2
     )
     errors = twins.relative_errors(by_part(pairs))
-    assert errors.max() < TOLERANCES[precision]
+    assert errors.max() < tolerance(device, precision)
     assert precision == "fp32" or errors.min() > 1e-5  # the tensor cores' precision is in use
 
 

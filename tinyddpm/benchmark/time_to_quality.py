@@ -36,6 +36,7 @@ from tinyddpm.benchmark.flops import BACKWARD, forward_products
 from tinyddpm.benchmark.quality_record import Record, Verdict
 from tinyddpm.benchmark.quality_settings import DATA, Settings
 from tinyddpm.data import Dataset, Split
+from tinyddpm.data.download import RemoteFile
 from tinyddpm.data.folders import data_folders
 from tinyddpm.data.mnist import MNIST, locate
 from tinyddpm.errors import CheckpointError, DataError, UsageError
@@ -193,7 +194,9 @@ class TimeToQuality:
             self._load("test")
 
     def _load(self, split: Split) -> Dataset:
-        dataset = data.load(DATA, split=split, data_dir=self._settings.data_dir)
+        dataset = data.load(
+            DATA, split=split, data_dir=self._settings.data_dir, tell=self._tell_download
+        )
         if split == "train" and dataset.fingerprint != self._classifier.data_fingerprint:
             raise DataError(
                 "these are not the training images of MNIST, which the classifier learnt from",
@@ -201,6 +204,9 @@ class TimeToQuality:
                 remedy="tinyddpm data verify",
             )
         return dataset
+
+    def _tell_download(self, file: RemoteFile, mirror: str) -> None:
+        self._watcher.say(f"downloading {file.name} from {mirror}")
 
     @cached_property
     def _digits(self) -> tuple[Digits, Digits]:

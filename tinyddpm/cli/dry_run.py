@@ -19,7 +19,8 @@ from tinyddpm.training.loop import Execution
 def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     """Print what the run will take, if it is written to ``out``."""
     say("looking at what a step takes")
-    found = estimate(plan.config, plan.dataset, execution, plan.checkpoint)
+    saved = len(plan.run.saved()) if plan.run else 0
+    found = estimate(plan.config, plan.dataset, execution, plan.checkpoint, saved)
     free = free_space(plan.run.path if plan.run else out)
     if as_json:
         disk = {**found.disk._asdict(), "disk": found.disk.total, "free": free}

@@ -113,7 +113,7 @@ def _failure(error: OSError | MemoryError | RuntimeError) -> TinyDDPMError | Non
         return StorageError(f"{where}{error.strerror or error}")
     if isinstance(error, MemoryError):
         return UsageError("out of memory", cause=str(error), remedy="a smaller --batch or --n")
-    return None if "CUDA_LAUNCH_BLOCKING" in os.environ else gpu_failure(error)
+    return None if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1" else gpu_failure(error)
 
 
 def _tell(error: click.ClickException) -> None:

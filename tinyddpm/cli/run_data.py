@@ -10,6 +10,7 @@ from tinyddpm.cli.options import RUNS
 from tinyddpm.cli.sizes import size
 from tinyddpm.data import Dataset, Split
 from tinyddpm.data.download import RemoteFile
+from tinyddpm.data.folders import data_folders
 from tinyddpm.errors import MissingFilesError
 from tinyddpm.training import run_directory
 from tinyddpm.training.config import RunConfig
@@ -57,8 +58,9 @@ def data_of(config: RunConfig, split: Split = "train", data_dir: Path | None = N
     """Return the run's data set, read as in training.
 
     It is read from ``data_dir`` if that is given, else from where the training images were. Where
-    that is gone or lacks the split (no more is downloaded than is needed), it is read as if no
-    folder were known: a split is whole here or there, and own files are not mixed with others.
+    that is gone or lacks the split, it is read as if no folder were known: no more is downloaded
+    than is needed, and what is for training was not needed for the rest. Training images of one's
+    own are missed, and not sought elsewhere.
     """
 
     def read(folder: Path | None) -> Dataset:
@@ -77,6 +79,8 @@ def data_of(config: RunConfig, split: Split = "train", data_dir: Path | None = N
     try:
         return read(where)
     except MissingFilesError:
+        if split == "train" and where not in data_folders(config.data):
+            raise
         dataset = read(None)
     if dataset.folder and dataset.folder.absolute() != where:
         say(f"note: {where} lacks the {split} split, which is read from {dataset.folder}")

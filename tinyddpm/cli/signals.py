@@ -17,13 +17,15 @@ from typing import Self
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
-    """Let ``handler`` have the signals, but for those that are ignored: it was asked for that they
-    should be, by ``nohup`` of SIGHUP and by a script of Ctrl-C, for what it begins with ``&``.
+    """Let ``handler`` have the signals, but for a SIGHUP that is ignored, as ``nohup`` asks for.
+
     Signals are the first thread's; in another one this does nothing.
     """
-    first = threading.current_thread() is threading.main_thread()
-    taken = [n for n in numbers if first and signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in taken}
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    elif signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers = tuple(number for number in numbers if number != signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

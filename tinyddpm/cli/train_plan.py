@@ -23,7 +23,7 @@ from tinyddpm.training.config import DiffusionConfig, RunConfig, default_preset,
 from tinyddpm.training.disk_use import disk_use
 from tinyddpm.training.kernel_choice import kernels_for
 from tinyddpm.training.least_memory import least_memory
-from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.run_directory import RunDirectory, step_of
 
 CHAIN_OPTIONS = {"schedule", "T", "predict", "variance", "objective", "vlb_weight", "times"}
 
@@ -108,13 +108,18 @@ def check_fits(config: RunConfig, threads: int) -> None:
 
 def room_needed(plan: Plan, parameters: int, save_every: int) -> int:
     """Return the bytes that a run's files will take beside those that are there already."""
-    saved = plan.run.saved() if plan.run else []
-    there = 0
-    for path in [*saved, plan.run.metrics] if plan.run else []:
-        with suppress(FileNotFoundError):  # who trains here may remove it while we look
-            there += path.stat().st_size
+    # Of steps beyond the one that it goes on from, given up as damaged, the checkpoints stay.
+    saved = [path for path in plan.run.saved() if step_of(path) <= plan.first] if plan.run else []
+    metrics = [plan.run.metrics] if plan.run else []
     use = disk_use(plan.config, parameters, save_every, first=plan.first, saved=len(saved))
-    return max(0, use.peak - there)
+    checkpoints = use.most * use.checkpoint - sum(map(_size_of, saved))
+    return max(0, checkpoints) + max(0, use.metrics - sum(map(_size_of, metrics)))
+
+
+def _size_of(path: Path) -> int:
+    with suppress(FileNotFoundError):  # who trains here may remove it while we look
+        return path.stat().st_size
+    return 0
 
 
 def check_room(plan: Plan, parameters: int, save_every: int, out: Path) -> None:

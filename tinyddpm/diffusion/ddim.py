@@ -101,6 +101,10 @@ def ddim_steps_from(
     """Walk from ``x_T`` (N, H, W, C) to images, yielding (t, x_{t−1}, x0_hat) for t = T … 1.
 
     The other arguments are those of ``ddim_steps``.
+
+    Raises:
+        UsageError: ``model`` is no function, ``x_T`` no array of floating-point numbers, or ``eta``
+            is not in [0, 1].
     """
     check_model(model)
     check_images(x_T=x_T)

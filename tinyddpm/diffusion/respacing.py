@@ -37,8 +37,8 @@ def check_timesteps(timesteps: IntArray, T: int) -> None:
     Raises:
         UsageError: they are not T + 1 whole numbers that rise from 0.
     """
-    whole = timesteps.dtype.kind in "iu"
-    if timesteps.shape != (T + 1,) or not whole or timesteps[0] or (np.diff(timesteps) < 1).any():
+    whole = timesteps.shape == (T + 1,) and timesteps.dtype.kind in "iu"
+    if not whole or timesteps[0] or (timesteps[1:] <= timesteps[:-1]).any():
         raise UsageError(
             f"timesteps must name the original t of 0 ... {T}: whole numbers that rise from 0",
             cause=f"got {timesteps.dtype} of shape {timesteps.shape}: {timesteps}",
@@ -47,5 +47,6 @@ def check_timesteps(timesteps: IntArray, T: int) -> None:
 
 def respaced_schedule(schedule: NoiseSchedule, timesteps: IntArray) -> NoiseSchedule:
     """Return the schedule of the chain that visits only ``timesteps`` (K + 1,), S above."""
-    log_alpha = np.log1p(-schedule.beta[1:])  # of t at t − 1, and so of S_{k−1} + 1 at S_{k−1}
+    # log α_t is at t − 1, and so that of S_{k−1} + 1, the first of a stride, at S_{k−1}.
+    log_alpha = np.log1p(-schedule.beta[1 : timesteps[-1] + 1])
     return NoiseSchedule.from_beta(-np.expm1(np.add.reduceat(log_alpha, timesteps[:-1])))

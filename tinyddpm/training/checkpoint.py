@@ -209,7 +209,7 @@ def _open(path: Path) -> BinaryIO:
         raise CheckpointError(
             f"{path} cannot be read",
             cause=error.strerror or str(error),
-            remedy="make it readable, or take an earlier checkpoint of the same run",
+            remedy="an earlier checkpoint of the same run",
         ) from error
 
 

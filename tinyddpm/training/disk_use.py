@@ -35,11 +35,6 @@ class DiskUse(NamedTuple):
         """At the end."""
         return self.checkpoint * self.checkpoints + self.metrics
 
-    @property
-    def peak(self) -> int:
-        """At the most."""
-        return self.checkpoint * self.most + self.metrics
-
 
 def disk_use(
     config: RunConfig, parameters: int, save_every: int, *, first: int = 0, saved: int = 0

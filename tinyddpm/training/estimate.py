@@ -83,8 +83,11 @@ def estimate(
     dataset: Dataset,
     execution: loop.Execution,
     resume_from: Checkpoint | None = None,
+    saved: int = 0,
 ) -> Estimate:
     """Do a few steps of a run, if they fit, keep nothing, and return what the whole will take.
+
+    ``saved`` is how many checkpoints there are.
 
     Raises:
         NonFiniteError: the loss or the gradient of one of these steps is not finite.
@@ -92,7 +95,7 @@ def estimate(
     first, last = resume_from.step if resume_from else 0, config.train_steps
     previews = multiples(first, last, execution.preview_every)
     free, on_cpu = free_memory() or total_memory(), execution.device == "cpu"
-    card_free = None if on_cpu else cuda_runtime().free_memory()
+    card_free = None if on_cpu else _room_on_the_card()
     with Workers(execution.threads if on_cpu else 1) as workers:
         longest = TIMED_SHARDS * workers.threads * config.shard
         timed = min(config.batch, longest) if on_cpu else config.batch
@@ -104,7 +107,7 @@ def estimate(
         seconds = [_timed(trainer, first + number) for number in numbers]
         preview_seconds = _timed_preview(trainer, execution) if seconds and previews else 0.0
     card_memory = None if card_free is None else card_free - cuda_runtime().free_memory()
-    count, saved = trainer.network.parameters.count, int(resume_from is not None)
+    count = trainer.network.parameters.count
     return Estimate(
         parameters=count,
         images=dataset.images.nbytes,
@@ -121,6 +124,12 @@ def estimate(
         previews=previews,
         preview_seconds=preview_seconds,
     )
+
+
+def _room_on_the_card() -> int:
+    """Its free memory when a run begins, which is in a process that has taken nothing yet."""
+    cuda_runtime().give_back()
+    return cuda_runtime().free_memory()
 
 
 def _timed(trainer: Trainer | DeviceTrainer, step: int) -> float:

@@ -133,7 +133,7 @@ def _runs_inside(folder: Path) -> list[Path]:
     """The runs in a folder that is none itself. (A glob finds nothing where it may not look.)"""
     if any(folder.glob("checkpoints")):
         return []
-    return sorted(path.parent for path in folder.glob("*/checkpoints"))
+    return sorted(path.parent for path in folder.glob("[!.]*/checkpoints"))
 
 
 def _parsed(lines: list[bytes]) -> Iterator[Loss]:

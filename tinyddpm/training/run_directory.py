@@ -147,7 +147,7 @@ class RunDirectory:
         path = self.checkpoints / f"step-{checkpoint.step:08d}.npz"
         save(path, checkpoint)
         _write_text(self.checkpoints / "latest", f"{path.name}\n")
-        earlier = [other for other in self.saved() if _step_of(other) < checkpoint.step]
+        earlier = [other for other in self.saved() if step_of(other) < checkpoint.step]
         for old in earlier[max(keep, 2) - 1 :]:
             with storage_errors(old):
                 old.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ class RunDirectory:
     def saved(self) -> list[Path]:
         """Return the checkpoint files, the latest step first."""
         files = [path for path in self.checkpoints.glob("*") if _STEP_NAME.fullmatch(path.name)]
-        return sorted(files, key=_step_of, reverse=True)
+        return sorted(files, key=step_of, reverse=True)
 
     def remove_checkpoints(self) -> None:
         """Let the run be one that has yet to begin.
@@ -263,7 +263,8 @@ def environment() -> dict[str, Any]:
     return {"python": platform.python_version(), **versions, **machine}
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint by its name."""
     return int(path.stem.removeprefix("step-"))
 
 

@@ -58,10 +58,13 @@ class CupyRuntime:
         """Make the calling thread launch on the stream of this runtime, whatever it launches."""
         self._stream.use()
 
-    def free_memory(self) -> int:
-        """Return the bytes of the GPU that nobody has, once what is not in use was given back."""
+    def give_back(self) -> None:
+        """Let others have the memory that was taken and is not in use."""
         self._empty_retired_pools()
         self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def free_memory(self) -> int:
+        """Return the bytes of the GPU that nobody has taken, whoever it be."""
         free, _total = self._cupy.cuda.Device().mem_info
         return int(free)
 
