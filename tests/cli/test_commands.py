@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_mnist import bars, write_mnist
 from PIL import Image
 
 from tinyddpm import data
@@ -469,6 +470,17 @@ def test_a_run_on_what_was_downloaded_can_be_measured_and_goes_on(cli, fetched, 
     assert code == 0, err
     assert fetched[4:] == ["train-labels-idx1-ubyte.gz"]
     assert "note: " not in err
+
+
+def test_own_training_images_that_are_gone_are_missed_and_not_replaced(cli, fetched, tmp_path):
+    own = write_mnist(tmp_path / "mine", bars(6, seed=2), bars(4, seed=3))
+    args = ["--data", "mnist", "--data-dir", "mine", "--preset", "glyphs", "--out", "run"]
+    assert cli("train", *args, "--train-steps", 1, *TINY)[0] == 0
+    (own / "train-labels-idx1-ubyte").unlink()
+    code, _, err = cli("train", "--resume", "run", "--train-steps", 2)
+    assert code == 3
+    assert "mine lacks train-labels-idx1-ubyte.gz" in err
+    assert fetched == []
 
 
 def test_a_resumed_run_reads_the_folder_that_is_named_and_no_other(cli, fetched):

@@ -5,11 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tinyddpm.cli.train_plan import Plan, room_needed
+from tinyddpm.data.glyphs import glyphs
 from tinyddpm.training import estimate as module
+from tinyddpm.training.checkpoint import read
+from tinyddpm.training.config import RunConfig
 from tinyddpm.training.run_directory import RunDirectory
 
 TINY = ["--batch", "4", "--shard", "2", "--threads", "1", "--device", "cpu"]
@@ -72,6 +77,25 @@ def test_most_is_taken_while_a_checkpoint_is_written(cli, dry, monkeypatch, step
     monkeypatch.setattr(os, "fsync", watched)
     assert cli("train", *TINY, *args)[0] == 0
     assert max(counts) == most
+
+
+def test_of_a_resumed_run_all_its_checkpoints_count(cli, dry):
+    args = ["--train-steps", 4, "--save-every", 1, "--preview-every", 0]
+    assert cli("train", *TINY, *args)[0] == 0
+    found = dry("--resume", "runs/glyphs-1", "--train-steps", 9, "--save-every", 0)
+    assert (found["checkpoints"], found["most"]) == (3, 4)
+
+
+def test_checkpoints_that_were_given_up_make_no_room_for_others(cli):
+    args = ["--train-steps", 4, "--save-every", 1, "--preview-every", 0]
+    assert cli("train", *TINY, *args)[0] == 0
+    run = RunDirectory.open(Path("runs/glyphs-1"))
+    config = replace(RunConfig.from_json(run.read_config()), train_steps=9)
+    size = run.saved()[0].stat().st_size
+    for missing, path in enumerate(run.saved(), start=1):  # of the four that there are at once
+        plan = Plan(config, glyphs(n=1), run, read(path))
+        needed = room_needed(plan, parameters=size // 16, save_every=1)
+        assert needed == pytest.approx(missing * size, rel=0.02)
 
 
 def test_a_run_without_room_is_refused_and_leaves_nothing(cli, dry, monkeypatch, tmp_path):
