@@ -25,8 +25,21 @@ def heed_all():
         signal.signal(number, signal.SIG_DFL)
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on():
+    """Also where a test fails: what trains for 100,000 steps is in the way of all that follow."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 def start(folder, *args):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*TRAIN, *args],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -34,26 +47,19 @@ def start(folder, *args):
         text=True,
         preexec_fn=heed_all,
     )
+    STARTED.append(process)
+    return process
 
 
-@pytest.fixture
-def on_a_terminal():
+def on_a_terminal(folder, *command):
     """Start a command on a terminal of its own; it and what its user sees of it."""
-    opened = []
-
-    def begin(folder, *command):
-        shown, own = pty.openpty()
-        process = subprocess.Popen(
-            command, cwd=folder, stdin=own, stdout=own, stderr=own, preexec_fn=heed_all
-        )
-        os.close(own)
-        opened.append(process)
-        return process, shown
-
-    yield begin
-    for process in opened:
-        process.kill()
-        process.wait()
+    shown, own = pty.openpty()
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=own, stdout=own, stderr=own, preexec_fn=heed_all
+    )
+    os.close(own)
+    STARTED.append(process)
+    return process, shown
 
 
 def read_until(shown, text):
@@ -105,7 +111,7 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(tmp_path):
     assert done.returncode == 0, err
 
 
-def test_a_terminal_that_is_closed_stops_the_run_with_a_checkpoint(tmp_path, on_a_terminal):
+def test_a_terminal_that_is_closed_stops_the_run_with_a_checkpoint(tmp_path):
     process, shown = on_a_terminal(tmp_path, *TRAIN, "--out", "run", "--train-steps", "100000")
     wait_for_steps(tmp_path, 3)
     read_until(shown, b"training glyphs  [")
@@ -116,7 +122,7 @@ def test_a_terminal_that_is_closed_stops_the_run_with_a_checkpoint(tmp_path, on_
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps:08d}.npz").exists()
 
 
-def test_an_error_is_one_when_nobody_can_be_told(tmp_path, on_a_terminal):
+def test_an_error_is_one_when_nobody_can_be_told(tmp_path):
     process, shown = on_a_terminal(tmp_path, *TRAIN, "--data", "nonsense")
     os.close(shown)
     assert process.wait(timeout=60) in {3, 120}  # 120: Python could not flush stderr at the end
@@ -166,7 +172,7 @@ def test_a_hang_up_that_is_ignored_stays_so(number):
     assert (done.returncode, done.stdout) == (0, told)
 
 
-def test_a_second_signal_shows_the_cursor_again(tmp_path, on_a_terminal):
+def test_a_second_signal_shows_the_cursor_again(tmp_path):
     number = str(int(signal.SIGINT))
     process, shown = on_a_terminal(tmp_path, sys.executable, "-c", STOPPED, number, number)
     read_until(shown, b"\x1b[?25h")
@@ -224,9 +230,7 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_elsewhere_leaves_no_half_file_and_no_hidden_cursor(
-    tmp_path, on_a_terminal, number
-):
+def test_a_signal_elsewhere_leaves_no_half_file_and_no_hidden_cursor(tmp_path, number):
     process, shown = on_a_terminal(tmp_path, sys.executable, "-c", WRITING)
     read_until(shown, b"step 1/2")
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
