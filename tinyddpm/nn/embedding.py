@@ -22,7 +22,7 @@ from tinyddpm.ops.time_embedding import time_embedding
 def network_time(t: IntArray) -> IntArray:
     """Return the time that published networks are fed, from 0 on, for the paper's ``t``, from 1 on.
 
-    Whatever feeds a network here calls it.
+    What trains and what samples calls it.
     """
     return t - 1
 
