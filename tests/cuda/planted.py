@@ -138,7 +138,8 @@ ATTENTION = {
     "delta is forgotten": ("dp[j][i] - (inside ? pass.delta[query] : 0.0f)", "dp[j][i]"),
     "lse of the neighbour": ("- pass.lse[query])", "- pass.lse[query ^ 1])"),
     "ds is not divided by the root of D": (" * derivative_scale;", ";"),
-    "all heads are the first": ("(int)blockIdx.y * head", "0 * head"),
+    "all heads are the first": ("number() * head", "0 * head"),
+    "the gradient of v is that of k": ("which == 1", "which >= 1"),
 }
 
 BATCH = {

@@ -33,16 +33,17 @@ struct Place {
   __device__ __forceinline__ Tokens of_qkv(const float* qkv, int which) const {
     int stride = 3 * heads * width;
     size_t image = (size_t)blockIdx.z * tokens * stride;
-    return {qkv + image + which * part + (int)blockIdx.y * head, stride, tokens, width};
+    return {qkv + image + which * part + number() * head, stride, tokens, width};
   }
   __device__ __forceinline__ Tokens of_y(const float* y) const {
     int stride = heads * width;
     size_t image = (size_t)blockIdx.z * tokens * stride;
-    return {y + image + (int)blockIdx.y * width, stride, tokens, width};
+    return {y + image + number() * width, stride, tokens, width};
   }
   __device__ __forceinline__ size_t statistics() const { // lse and delta are (N, heads, L)
-    return (size_t)(blockIdx.z * heads + blockIdx.y) * tokens;
+    return (size_t)(blockIdx.z * heads + number()) * tokens;
   }
+  __device__ __forceinline__ int number() const { return blockIdx.y % heads; } // of the head
   __device__ __forceinline__ int first_row() const { return blockIdx.x % tiles() * TILE; }
   __device__ __forceinline__ int first_column() const { return blockIdx.x / tiles() * WIDTH; }
   __device__ __forceinline__ int tiles() const { return (tokens + TILE - 1) / TILE; }
@@ -158,42 +159,22 @@ __device__ __forceinline__ void backward(const Pass& pass, float* shared, const 
   store_result(pass.result, result, row, column, one);
 }
 
-// dqkv is laid out like qkv; each of these writes its third of it.
+// dqkv is laid out like qkv. A block makes a part of dq, of dk or of dv: of all heads' dq come first,
+// then of all dk, then of all dv, so that the three fill the card together.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-attention_backward_q(const float* ALIGNED qkv, const float* ALIGNED dy, const float* lse,
-                     const float* delta, float* dqkv, int tokens, int heads, int width, int part,
-                     int head, float scale, float derivative_scale) {
+attention_backward(const float* ALIGNED qkv, const float* ALIGNED dy, const float* lse,
+                   const float* delta, float* dqkv, int tokens, int heads, int width, int part,
+                   int head, float scale, float derivative_scale) {
   SHARED_MEMORY;
   Place place = {tokens, heads, width, part, head};
   Tokens q = place.of_qkv(qkv, 0), k = place.of_qkv(qkv, 1), v = place.of_qkv(qkv, 2);
-  Tokens d = place.of_y(dy), result = place.of_qkv(dqkv, 0);
+  int which = blockIdx.y / heads;
+  Tokens d = place.of_y(dy), result = place.of_qkv(dqkv, which);
   lse += place.statistics(), delta += place.statistics();
-  Pass pass = {q, k, d, v, k, result, lse, delta};
-  backward<true, true>(pass, shared, place, scale, derivative_scale);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-attention_backward_k(const float* ALIGNED qkv, const float* ALIGNED dy, const float* lse,
-                     const float* delta, float* dqkv, int tokens, int heads, int width, int part,
-                     int head, float scale, float derivative_scale) {
-  SHARED_MEMORY;
-  Place place = {tokens, heads, width, part, head};
-  Tokens q = place.of_qkv(qkv, 0), k = place.of_qkv(qkv, 1), v = place.of_qkv(qkv, 2);
-  Tokens d = place.of_y(dy), result = place.of_qkv(dqkv, 1);
-  lse += place.statistics(), delta += place.statistics();
-  Pass pass = {k, q, v, d, q, result, lse, delta};
-  backward<false, true>(pass, shared, place, scale, derivative_scale);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-attention_backward_v(const float* ALIGNED qkv, const float* ALIGNED dy, const float* lse,
-                     const float* delta, float* dqkv, int tokens, int heads, int width, int part,
-                     int head, float scale, float derivative_scale) {
-  SHARED_MEMORY;
-  Place place = {tokens, heads, width, part, head};
-  Tokens q = place.of_qkv(qkv, 0), k = place.of_qkv(qkv, 1), v = place.of_qkv(qkv, 2);
-  Tokens d = place.of_y(dy), result = place.of_qkv(dqkv, 2);
-  lse += place.statistics(), delta += place.statistics();
-  Pass pass = {k, q, v, d, d, result, lse, delta};
-  backward<false, false>(pass, shared, place, scale, derivative_scale);
+  if (which == 0)
+    backward<true, true>({q, k, d, v, k, result, lse, delta}, shared, place, scale, derivative_scale);
+  else if (which == 1)
+    backward<false, true>({k, q, v, d, q, result, lse, delta}, shared, place, scale, derivative_scale);
+  else
+    backward<false, false>({k, q, v, d, d, result, lse, delta}, shared, place, scale, derivative_scale);
 }

@@ -79,15 +79,19 @@ class Attention:
         delta, dqkv = self._runtime.empty(lse.shape), self._runtime.empty(qkv.shape)
         self._row_products(dy, y, delta, shape)
         scales = (_score_scale(shape), 1 / math.sqrt(shape.width))
-        for name in ("attention_backward_q", "attention_backward_k", "attention_backward_v"):
-            self._launch(name, qkv, dy, lse, delta, dqkv, shape=shape, scales=scales)
+        arrays = qkv, dy, lse, delta, dqkv
+        self._launch("attention_backward", *arrays, shape=shape, scales=scales, results=3)
         return dqkv
 
-    def _launch(self, name: str, *arrays: Array, shape: _Shape, scales: tuple[float, ...]) -> None:
-        """A kernel with a block for each tile of tokens (and part of a wide head), head, image."""
+    def _launch(
+        self, name: str, *arrays: Array, shape: _Shape, scales: tuple[float, ...], results: int = 1
+    ) -> None:
+        """A kernel with a block for each tile of tokens (and part of a wide head), head and result,
+        and image.
+        """
         function, columns = self._function(name, shape.width)
         tiles = blocks(shape.tokens, _TILE) * blocks(shape.width, columns)
-        grid = (tiles, shape.heads, len(arrays[0]))
+        grid = (tiles, shape.heads * results, len(arrays[0]))
         self._runtime.launch(function, grid, (_THREADS,), (*arrays, *shape, *scales))
 
     def _row_products(self, dy: Array, y: Array, delta: Array, shape: _Shape) -> None:
