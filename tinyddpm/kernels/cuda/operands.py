@@ -29,9 +29,10 @@ from tinyddpm.kernels.cuda.runtime import (
 )
 from tinyddpm.kernels.cuda.source import Defines
 
-# About the most slabs into which pixels are cut, and the fewest pixels in one where there are more:
-# of all images together, or of each.
-_SLABS, _SLAB = 512, 16
+# About the most slabs into which pixels are cut, and the fewest pixels in one where there are more,
+# if they are of all images together. Images that are cut by themselves are many blocks as they are:
+# the fewest values in a slab of one are then 32 for each thread.
+_SLABS, _SLAB, _SLAB_OF_IMAGE = 512, 16, 8192
 _THREADS = 256  # of a block
 
 
@@ -92,7 +93,8 @@ class _Slabs(NamedTuple):
     def of(cls, x: Parts, images: int) -> _Slabs:
         """Cut ``x`` (…, C), whose pixels are those of so many ``images``."""
         rows = math.prod(x.shape[:-1]) // images
-        number = min(blocks(_SLABS, images), blocks(rows, _SLAB))
+        fewest = _SLAB if images == 1 else blocks(_SLAB_OF_IMAGE, x.shape[-1])
+        number = min(blocks(_SLABS, images), blocks(rows, fewest))
         return cls(images, rows, number, blocks(rows, number))
 
 
