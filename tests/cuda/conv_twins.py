@@ -78,9 +78,13 @@ def doubling(runtime, precision):
 
 
 def dense(runtime, precision):
+    """A dense layer, with or without a residual."""
     ours = Linears(runtime, precision)
 
-    def forward(x, weight, bias):
-        return ours.forward(x, ours.prepare(weight), bias)
+    def forward(x, weight, bias, residual=None):
+        return ours.forward(x, ours.prepare(weight), bias, residual=residual)
 
-    return Twin(runtime, (forward, ours.backward), (linear.linear, linear.linear_backward))
+    def reference(x, weight, bias, residual=None):
+        return linear.linear(x, weight, bias, residual=residual)
+
+    return Twin(runtime, (forward, ours.backward), (reference, linear.linear_backward))

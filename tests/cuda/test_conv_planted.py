@@ -7,7 +7,7 @@ as found if either device finds it.
 import numpy as np
 import pytest
 import simulator
-from conv_twins import convolution, integers, onto
+from conv_twins import convolution, dense, integers, onto
 
 from tinyddpm.kernels.cuda import products
 
@@ -46,11 +46,12 @@ BUGS = {
         "chunks / gridDim.z",
     ),
     "the last part is not added": ("fp32", "p < parts;", "p < parts - 1;"),
-    "bias of the neighbour": ("bf16", "* r.image, n, c_out", "* r.image, n0, c_out"),
-    "bias of the first image": ("tf32", "bias + (size_t)to_next_bias * r.image", "bias"),
-    "bias of the first image, in float32": ("fp32", "(size_t)to_next_bias * r.image", "0"),
-    "residual of the first pixel": ("bf16", "residual + pixel", "residual"),
-    "residual of the first pixel, in float32": ("fp32", "residual[pixel + n]", "residual[n]"),
+    "bias of the neighbour": ("bf16", "r.image, n, c_out", "r.image, n0, c_out"),
+    "bias of the first image": ("tf32", "bias + to_next_bias * (size_t)r.image", "bias"),
+    "bias of the first image, in float32": ("fp32", "to_next_bias * (size_t)r.image", "0"),
+    "residual of the first pixel": ("bf16", "residual + to_next_residual * pixel", "residual"),
+    "residual of the first pixel, in float32": ("fp32", "to_next_residual * pixel", "0"),
+    "a residual for each pixel": ("tf32", "to_next_residual * pixel", "c_out * pixel"),
     "sums of an image go on into the next": ("bf16", "+ slab, end);", "+ slab, images * rows);"),
     "sums of all images begin with the first": (
         "tf32",
@@ -93,7 +94,7 @@ def test_planted_bug_is_found(request, monkeypatch, bug):
 
 
 def finds_fault(device, precision):
-    """Whether a convolution of stride 1 or 2 raises or has a wrong result."""
+    """Whether a convolution of stride 1 or 2, or a dense layer, raises or has a wrong result."""
     shapes = [(2, 9, 7, 37), (3, 3, 37, 40), (40,)]
     shapes_onto = [*shapes[:2], (2, 40), (2, 9, 7, 40)]
     in_runs = [(1, 4, 5, 64), (3, 3, 64, 32), (32,)]
@@ -103,6 +104,7 @@ def finds_fault(device, precision):
             *convolution(device, precision).results(shapes, integers, stride=2),
             *convolution(device, precision).results(in_runs, integers),
             *onto(device, precision).results(shapes_onto, integers),
+            *dense(device, precision).results([(9, 37), (37, 40), (40,), (40,)], integers),
         ]
         for result, exact in pairs:
             np.testing.assert_array_equal(result, exact)

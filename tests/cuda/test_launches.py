@@ -13,14 +13,25 @@ from tinyddpm.kernels.cuda.source import signatures, source
 from tinyddpm.training.config import recipe
 from tinyddpm.training.device_step import DeviceTrainer
 
-BUDGET = {"fp32": 335, "tf32": 346, "bf16": 346}  # of mnist
+BUDGET = {"fp32": 326, "tf32": 337, "bf16": 337}  # of mnist
 
 
 class Counting(HostMemory):
-    """A ``Runtime`` that checks its launches and counts them, and does nothing else."""
+    """A ``Runtime`` that checks its launches and counts them, and does nothing else but to count
+    what is done to its arrays without it, for which CuPy launches kernels, too.
+    """
 
     def __init__(self):
         self.launches = Counter()
+        outer = self
+
+        class Counted(np.ndarray):
+            def __array_ufunc__(self, ufunc, method, *inputs, **options):
+                outer.launches[ufunc.__name__] += 1
+                plain = [np.asarray(x) for x in inputs]
+                return getattr(ufunc, method)(*plain, **options).view(Counted)
+
+        self.counted = Counted
 
     def function(self, file, name, defines=None):
         defines = defines or {}
@@ -34,7 +45,8 @@ class Counting(HostMemory):
     def empty(self, shape, dtype=np.float32):
         memory = np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 16, np.uint8)
         start = -memory.ctypes.data % 16
-        return memory[start : len(memory) - 16 + start].view(dtype).reshape(shape)
+        array = memory[start : len(memory) - 16 + start].view(dtype).reshape(shape)
+        return array.view(self.counted)
 
     def record(self, work):
         work()

@@ -36,8 +36,8 @@ class Case(NamedTuple):
 def linears(draw):
     c_in, c_out = draw(small), draw(small)
     leading = draw(st.lists(small, min_size=1, max_size=3))
-    residual = [(*leading, c_out)] if draw(st.booleans()) else []
-    return Case([(*leading, c_in), (c_in, c_out), (c_out,), *residual], {})
+    added = draw(st.sampled_from([[], [(*leading, c_out)], [(c_out,)]]))
+    return Case([(*leading, c_in), (c_in, c_out), (c_out,), *added], {})
 
 
 @st.composite
@@ -188,9 +188,19 @@ def test_entry_is_the_reference(table, device, entry, dtype, data):
 @pytest.mark.parametrize("channels", [6, 128])
 def test_a_residual_is_added_to_the_gradient_of_a_norm(table, device, entry, channels):
     shapes = [(2, 5, 7, channels), (channels,), (channels,)]
+    assert_residual_is_added(table, device, entry, shapes, {"groups": 2})
+
+
+@pytest.mark.parametrize(("table", "device"), TABLES)
+def test_a_residual_is_added_to_the_gradient_of_a_dense_layer(table, device):
+    assert_residual_is_added(table, device, "linear", [(5, 3, 6), (6, 6), (6,)], {})
+
+
+def assert_residual_is_added(table, device, entry, shapes, options):
+    """``shapes`` are those of x, which is also that of y, and of the parameters."""
     inputs = [to_device(drawn(shape, i, np.float32), device) for i, shape in enumerate(shapes)]
     dy, residual = (to_device(drawn(shapes[0], i, np.float32), device) for i in (3, 4))
-    _, saved = forward(table, entry, inputs, {"groups": 2})
+    _, saved = forward(table, entry, inputs, options)
     alone = backward(table, entry, dy, saved)
     results = getattr(table, f"{entry}_backward")(dy, saved, residual)
     for result, exact in zip(results, (alone[0] + residual, *alone[1:]), strict=True):

@@ -36,7 +36,9 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     draw: Draw = np.random.Generator(np.random.Philox(seed)).standard_normal
     inputs = draw((2, 5, 3)), draw((3, 4)), draw(4)
     yield Case("linear", linear, linear_backward, inputs)
-    yield _onto("linear, residual", linear, linear_backward, (*inputs, draw((2, 5, 4))))
+    yield _onto("linear onto a residual", linear, linear_backward, (*inputs, draw((2, 5, 4))))
+    square = draw((2, 5, 3)), draw((3, 3)), draw(3)
+    yield _residual("linear, residual", linear, linear_backward, square)
     yield from _convolutions(draw)
     yield from _elementwise_and_norms(draw)
     yield from _attentions(draw)
@@ -58,7 +60,7 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
         forward = partial(conv2d, stride=stride, pad=pad)
         yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
     onto = draw((2, 4, 3, 5)), draw((3, 3, 5, 2)), draw((2, 2)), draw((2, 4, 3, 2))
-    yield _onto("conv2d, biases and residual", conv2d, conv2d_backward, onto)
+    yield _onto("conv2d with biases onto a residual", conv2d, conv2d_backward, onto)
     inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
     yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
 
@@ -101,15 +103,15 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
 
 
 def _residual(
-    name: str, norm: Forward, norm_backward: Callable[..., Any], inputs: tuple[Array, ...]
+    name: str, op: Forward, op_backward: Callable[..., Any], inputs: tuple[Array, ...]
 ) -> Case:
-    """A norm with its input added to its output, whose gradient is the residual of the backward."""
+    """An op with its input added to its output, whose gradient is the residual of the backward."""
 
     def forward(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
-        y, saved = norm(x, weight, bias)
+        y, saved = op(x, weight, bias)
         return y + x, saved
 
-    return Case(name, forward, lambda dy, saved: norm_backward(dy, saved, dy), inputs)
+    return Case(name, forward, lambda dy, saved: op_backward(dy, saved, dy), inputs)
 
 
 def _attentions(draw: Draw) -> Iterator[Case]:

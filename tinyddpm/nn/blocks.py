@@ -60,13 +60,15 @@ class ResBlock:
         y, conv2 = self.conv2.forward_onto(skip, h)
         return y, ResBlockSaved(norm, time, drop, conv2, shortcut)
 
-    def backward(self, dy: Array, saved: ResBlockSaved) -> tuple[Array | Joined, Array]:
-        """Return ``(dx, demb)``."""
+    def backward(
+        self, dy: Array, saved: ResBlockSaved, demb: Array | None = None
+    ) -> tuple[Array | Joined, Array]:
+        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)
         if saved.drop is not None:
             dh = self.kernels.dropout_backward(dh, saved.drop)
-        dh, demb = self.time.backward(dh, saved.time)
+        dh, demb = self.time.backward(dh, saved.time, demb)
         return self.norm.backward(dh, saved.norm, residual=dskip), demb
 
 

@@ -5,8 +5,9 @@ add            silu(group_norm(h + e)),                     e = linear(emb)     
 scale-shift    silu(group_norm(h) (1 + scale) + shift),     [scale | shift] = linear(emb)
                                                                      Nichol & Dhariwal, app. A
 
-h = conv1(x). What is added is a bias of each image to the convolution; scale and shift go into the
-norm's weight and bias, of which each image then has its own (see ``ops.scale_shift``).
+h = conv1(x). What is added is a bias of each image to the convolution, with which the layer that
+finds it adds the convolution's own; scale and shift go into the norm's weight and bias, of which
+each image then has its own (see ``ops.scale_shift``).
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ class AddTime:
 
     def forward(self, x: Array, emb: Array) -> tuple[Array, AddTimeSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
-        e, project = self.project.forward(emb)
-        h, conv = self.conv.forward_shifted(x, e)
+        biases, project = self.project.forward(emb, self.conv.bias)
+        h, conv = self.conv.forward_with(biases, x)
         y, norm = self.norm.forward(h)
         return y, AddTimeSaved(project, conv, norm)
 
-    def backward(self, dy: Array, saved: AddTimeSaved) -> tuple[Array, Array]:
-        """Return ``(dx, demb)``."""
+    def backward(
+        self, dy: Array, saved: AddTimeSaved, demb: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dh = self.norm.backward(dy, saved.norm)
-        dx, de = self.conv.backward_shifted(dh, saved.conv)
-        return dx, self.project.backward(de, saved.project, other_bias=self.conv.bias)
+        dx, dbiases = self.conv.backward_with(dh, saved.conv)
+        return dx, self.project.backward(dbiases, saved.project, self.conv.bias, residual=demb)
 
 
 class ScaleShiftTimeSaved(NamedTuple):
@@ -85,8 +88,11 @@ class ScaleShiftTime:
         y, norm = self.norm.forward_modulated(h, scale, shift)
         return y, ScaleShiftTimeSaved(project, conv, norm)
 
-    def backward(self, dy: Array, saved: ScaleShiftTimeSaved) -> tuple[Array, Array]:
-        """Return ``(dx, demb)``."""
+    def backward(
+        self, dy: Array, saved: ScaleShiftTimeSaved, demb: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dh, dscale, dshift = self.norm.backward_modulated(dy, saved.norm)
         de = xp_of(dy).concatenate([dscale, dshift], axis=1)
-        return self.conv.backward(dh, saved.conv), self.project.backward(de, saved.project)
+        dx = self.conv.backward(dh, saved.conv)
+        return dx, self.project.backward(de, saved.project, residual=demb)

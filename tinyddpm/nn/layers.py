@@ -35,9 +35,10 @@ class Linear:
         )
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        """Map (…, C_in) to (…, C_out)."""
-        return self.kernels.linear(x, self.weight.prepared, self.bias.value)
+    def forward(self, x: Array, other_bias: Parameter | None = None) -> tuple[Array, Any]:
+        """Map (…, C_in) to (…, C_out), and add ``other_bias`` of a layer that leaves it to this."""
+        added = None if other_bias is None else other_bias.value
+        return self.kernels.linear(x, self.weight.prepared, self.bias.value, residual=added)
 
     def forward_onto(self, residual: Array, x: Array) -> tuple[Array, Any]:
         """Return ``residual`` (…, C_out) plus the layer of ``x``; the gradient of ``residual`` is
@@ -45,10 +46,17 @@ class Linear:
         """
         return self.kernels.linear(x, self.weight.prepared, self.bias.value, residual=residual)
 
-    def backward(self, dy: Array, saved: Any, other_bias: Parameter | None = None) -> Array:
-        """Return ``dx``; ``other_bias`` is added to y elsewhere, and has the bias's gradient."""
+    def backward(
+        self,
+        dy: Array,
+        saved: Any,
+        other_bias: Parameter | None = None,
+        *,
+        residual: Array | None = None,
+    ) -> Array:
+        """Return ``dx``, to which ``residual`` is added: the gradient by other ways."""
         dx: Array
-        dx, dweight, dbias = self.kernels.linear_backward(dy, saved)
+        dx, dweight, dbias = self.kernels.linear_backward(dy, saved, residual)
         self.weight.grad += dweight
         self.bias.grad += dbias
         if other_bias is not None:
@@ -111,15 +119,15 @@ class Conv2d:
         self.bias.grad += dbias
         return dx
 
-    def forward_shifted(self, x: Array, shift: Array) -> tuple[Array, Any]:
-        """Convolve ``x`` and add ``shift`` (N, C_out) to all pixels of each image."""
-        return self.op(x, self.weight.prepared, self.bias.value + shift)
+    def forward_with(self, biases: Array, x: Array) -> tuple[Array, Any]:
+        """Convolve ``x`` with ``biases`` (N, C_out), one of each image, in which its own is."""
+        return self.op(x, self.weight.prepared, biases)
 
-    def backward_shifted(self, dy: Array, saved: Any) -> tuple[Array, Array]:
-        """Return ``(dx, dshift)``; whoever made ``shift`` has the bias's gradient, Σ_n dshift."""
-        dx, dweight, dshift = self.op_backward(dy, saved)
+    def backward_with(self, dy: Array, saved: Any) -> tuple[Array, Array]:
+        """Return ``(dx, dbiases)``; whoever made the biases finds the gradient of its own, too."""
+        dx, dweight, dbiases = self.op_backward(dy, saved)
         self.weight.grad += dweight
-        return dx, dshift
+        return dx, dbiases
 
 
 @final

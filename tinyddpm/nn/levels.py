@@ -34,11 +34,13 @@ class Stage:
             h, attention = self.attention.forward(h)
         return h, StageSaved(block, attention)
 
-    def backward(self, dh: Array, saved: StageSaved) -> tuple[Array | Joined, Array]:
-        """Return ``(dh, demb)``."""
+    def backward(
+        self, dh: Array, saved: StageSaved, demb: Array | None
+    ) -> tuple[Array | Joined, Array]:
+        """Return ``(dh, demb)``, to which ``demb`` is added: that of the stages behind."""
         if self.attention:
             dh = self.attention.backward(dh, saved.attention)
-        return self.block.backward(dh, saved.block)
+        return self.block.backward(dh, saved.block, demb)
 
 
 class EncoderLevelSaved(NamedTuple):
@@ -75,18 +77,16 @@ class EncoderLevel:
         return h, EncoderLevelSaved(stages, downsample)
 
     def backward(
-        self, dh: Array, saved: EncoderLevelSaved, dskips: list[Array]
+        self, dh: Array, saved: EncoderLevelSaved, demb: Array, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``; pop the stages from ``saved``, and the gradients of this level's
-        skips from ``dskips``.
+        """Return ``(dh, demb)``, to which ``demb`` is added; pop the stages from ``saved``, and the
+        gradients of this level's skips from ``dskips``.
         """
-        dembs = []
         if self.downsample:
             dh = self.downsample.backward(dh + dskips.pop(), saved.downsample)
         for stage in reversed(self.stages):
-            dh, demb = stage.backward(dh + dskips.pop(), saved.stages.pop())
-            dembs.append(demb)
-        return dh, total(dembs)
+            dh, demb = stage.backward(dh + dskips.pop(), saved.stages.pop(), demb)
+        return dh, demb
 
 
 class DecoderLevelSaved(NamedTuple):
@@ -124,25 +124,15 @@ class DecoderLevel:
         return h, DecoderLevelSaved(joins, stages, upsample)
 
     def backward(
-        self, dh: Array, saved: DecoderLevelSaved, dskips: list[Array]
-    ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``; pop the stages and joins from ``saved``, and append the gradients
-        of this level's skips to ``dskips``.
+        self, dh: Array, saved: DecoderLevelSaved, demb: Array | None, dskips: list[Array]
+    ) -> tuple[Array, Array | None]:
+        """Return ``(dh, demb)``, to which ``demb`` is added; pop the stages and joins from
+        ``saved``, and append the gradients of this level's skips to ``dskips``.
         """
-        dembs = []
         if self.upsample:
             dh = self.upsample.backward(dh, saved.upsample)
         for stage in reversed(self.stages):
-            dh, demb = stage.backward(dh, saved.stages.pop())
+            dh, demb = stage.backward(dh, saved.stages.pop(), demb)
             dh, dskip = self.kernels.concat_backward(dh, saved.joins.pop())
-            dembs.append(demb)
             dskips.append(dskip)
-        return dh, total(dembs)
-
-
-def total(arrays: list[Array]) -> Array:
-    """Add up arrays of one shape, from the first to the last."""
-    result = arrays[0]
-    for array in arrays[1:]:
-        result = result + array
-    return result
+        return dh, demb

@@ -29,7 +29,6 @@ from tinyddpm.nn.levels import (
     EncoderLevelSaved,
     Stage,
     StageSaved,
-    total,
 )
 from tinyddpm.nn.masks import Masks
 from tinyddpm.nn.parameters import Parameters, Slot
@@ -213,17 +212,14 @@ class UNet:
         dh = self.conv_out.backward(dy, saved.conv_out)
         dh = self.norm_out.backward(dh, saved.norm_out)
         dskips: list[Array] = []
-        dembs = []
+        demb: Any = None
         for decoder in reversed(self.up):
-            dh, demb = decoder.backward(dh, up.pop(), dskips)
-            dembs.append(demb)
+            dh, demb = decoder.backward(dh, up.pop(), demb, dskips)
         for stage in reversed(self.middle):
-            dh, demb = stage.backward(dh, middle.pop())
-            dembs.append(demb)
+            dh, demb = stage.backward(dh, middle.pop(), demb)
         for encoder in reversed(self.down):
-            dh, demb = encoder.backward(dh, down.pop(), dskips)
-            dembs.append(demb)
-        self.embedding.backward(total(dembs), saved.embedding)
+            dh, demb = encoder.backward(dh, down.pop(), demb, dskips)
+        self.embedding.backward(demb, saved.embedding)
         return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)
 
 

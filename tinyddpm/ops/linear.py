@@ -1,7 +1,9 @@
 """A dense layer over the last axis.
 
 y = x weight + bias + residual
-dx = dy weightᵀ        dweight = Σ xᵀ dy        dbias = Σ dy        (sums over all leading axes)
+dx = dy weightᵀ + residual        dweight = Σ xᵀ dy        dbias = Σ dy        (Σ over all rows)
+
+What is added to dx is the gradient of x by other ways.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ class LinearSaved(NamedTuple):
 def linear(
     x: Array, weight: Array, bias: Array, *, residual: Array | None = None
 ) -> tuple[Array, LinearSaved]:
-    """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``, whose gradient is ``dy``."""
+    """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``: (…, C_out), whose gradient is
+    ``dy``, or (C_out,), whose gradient is the bias's.
+    """
     y, saved = x @ weight + bias, LinearSaved(x, weight)
     return y if residual is None else y + residual, saved
 
 
-def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
+def linear_backward(
+    dy: Array, saved: LinearSaved, residual: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``residual`` is added to dx."""
     x, weight = saved
     rows = dy.reshape(-1, dy.shape[-1])
     dx = dy @ weight.T
+    if residual is not None:
+        dx = dx + residual
     dweight = x.reshape(-1, x.shape[-1]).T @ rows
     return dx, dweight, rows.sum(axis=0)

@@ -4,7 +4,8 @@
 //
 //     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
 //                       m: pixel of y, k: (tap, channel); an image may have a bias of its own,
-//                       to_next_bias (0 or c_out) values behind that of the image before
+//                       to_next_bias (0 or c_out) values behind that of the image before; pixels
+//                       may share a row of the residual: to_next_residual, too, is 0 or c_out
 //                       A = the source pixel that m meets at the tap, B = weight (c_out, taps, c_in)
 //     weight_gradient   dw[m, n] = sum_k A[k, m] B[k, n]              m: (tap, channel), k: pixel of dy
 //                       A = the source pixel that k meets at the tap, B = dy
@@ -142,9 +143,9 @@ __device__ __forceinline__ void advance(Place& k, int channels, int run, int c_i
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
-         const float* residual, float* ALIGNED y, int to_next_bias, int transpose, int images,
-         int in_h, int in_w, int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride,
-         int before) {
+         const float* residual, float* ALIGNED y, int to_next_bias, int to_next_residual,
+         int transpose, int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out,
+         int kh, int kw, int stride, int before) {
   DYNAMIC_SHARED(shared);
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -204,10 +205,10 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     Result r = result(g, m0 + m);
     n += n0;
     if (r.image >= images || n >= c_out) return;
-    size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
-    if (bias) add_pair(v0, v1, bias + (size_t)to_next_bias * r.image, n, c_out);
-    if (residual) add_pair(v0, v1, residual + pixel, n, c_out);
-    store_pair(y + pixel, n, c_out, v0, v1);
+    size_t pixel = result_pixel(g, r, out_h, out_w);
+    if (bias) add_pair(v0, v1, bias + to_next_bias * (size_t)r.image, n, c_out);
+    if (residual) add_pair(v0, v1, residual + to_next_residual * pixel, n, c_out);
+    store_pair(y + c_out * pixel, n, c_out, v0, v1);
   });
 }
 

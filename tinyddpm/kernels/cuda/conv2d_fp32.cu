@@ -20,8 +20,8 @@ __device__ __forceinline__ void multiply(float sums[4][4], const Tile& a, const 
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 convolve(const float* x, const float* weight, const float* bias, const float* residual, float* y,
-         int to_next_bias, int transpose, int images, int in_h, int in_w, int c_in, int out_h,
-         int out_w, int c_out, int kh, int kw, int stride, int before) {
+         int to_next_bias, int to_next_residual, int transpose, int images, int in_h, int in_w,
+         int c_in, int out_h, int out_w, int c_out, int kh, int kw, int stride, int before) {
   __shared__ __align__(16) Tile a, b; // so that four values are one load
   Gather g = {axis_of(transpose, out_h, kh, stride, before, blockIdx.z / stride),
               axis_of(transpose, out_w, kw, stride, before, blockIdx.z % stride),
@@ -57,14 +57,14 @@ convolve(const float* x, const float* weight, const float* bias, const float* re
   for (int i = 0; i < 4; i++) {
     Result r = result(g, m0 + threadIdx.x / 16 * 4 + i);
     if (r.image >= images) continue;
-    size_t pixel = (size_t)result_pixel(g, r, out_h, out_w) * c_out;
+    size_t pixel = result_pixel(g, r, out_h, out_w);
     for (int j = 0; j < 4; j++) {
       int n = n0 + threadIdx.x % 16 * 4 + j;
       if (n >= c_out) continue;
       float v = sums[i][j];
-      if (bias) v += bias[(size_t)to_next_bias * r.image + n];
-      if (residual) v += residual[pixel + n];
-      y[pixel + n] = v;
+      if (bias) v += bias[to_next_bias * (size_t)r.image + n];
+      if (residual) v += residual[to_next_residual * pixel + n];
+      y[c_out * pixel + n] = v;
     }
   }
 }

@@ -34,18 +34,19 @@ class Linears:
     def forward(
         self, x: Array, weight: PreparedWeight, bias: Array, *, residual: Array | None = None
     ) -> tuple[Array, LinearSaved]:
-        """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``."""
+        """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``, (…, C_out) or (C_out,)."""
         operand, rows = self._operands.image(_in_a_row(x)), weight.plain.by_out
-        added = None if residual is None else _in_a_row(residual)
-        y = self._products.convolve(operand, rows, _row(operand), bias, residual=added)
+        y = self._products.convolve(operand, rows, _row(operand), bias, residual=_added(residual))
         return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weight)
 
-    def backward(self, dy: Array, saved: LinearSaved) -> tuple[Array, Gradient, Gradient]:
-        """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out)."""
+    def backward(
+        self, dy: Array, saved: LinearSaved, residual: Array | None = None
+    ) -> tuple[Array, Gradient, Gradient]:
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``residual`` is added to dx."""
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(_in_a_row(dy))
-        geometry = _row(operand)
-        dx = self._products.convolve(operand, weight.plain.by_in, geometry)
+        geometry, by_in = _row(operand), weight.plain.by_in
+        dx = self._products.convolve(operand, by_in, geometry, residual=_added(residual))
         partial = self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
         return dx.reshape(*dy.shape[:-1], -1), self._sum_up(self._runtime, partial), dbias
 
@@ -53,6 +54,11 @@ class Linears:
 def _in_a_row(x: Array) -> Array:
     """``x`` (…, C) as an image of one row, (1, 1, rows, C)."""
     return x.reshape(1, 1, -1, x.shape[-1])
+
+
+def _added(residual: Array | None) -> Array | None:
+    """What is added to an image of one row: one too, or the same to each of its pixels."""
+    return residual if residual is None or residual.ndim == 1 else _in_a_row(residual)
 
 
 def _row(x: Operand) -> Geometry:

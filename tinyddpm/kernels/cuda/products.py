@@ -115,8 +115,8 @@ class Products:
     ) -> Array:
         """Return y (N, h, w, D) for ``x`` (N, H, W, C) and ``weight`` (D, kh, kw, C).
 
-        What is added is ``bias``, (D,) or (N, D), and ``residual`` (N, h, w, D). ``transpose``
-        exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
+        What is added is ``bias``, (D,) or (N, D), and ``residual``, (N, h, w, D) or (D,).
+        ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
 
         Raises:
             ValueError: ``x`` has another size or other channels, or ``bias`` or ``residual``
@@ -138,12 +138,16 @@ class Products:
         y = self._runtime.empty((n, *result, d))
         if bias is not None and bias.shape not in {(d,), (n, d)}:
             raise ValueError(f"the bias must have shape {(d,)} or {(n, d)}: got {bias.shape}")
-        if residual is not None and residual.shape != y.shape:
-            raise ValueError(f"the residual must have shape {y.shape}: got {residual.shape}")
+        if residual is not None and residual.shape not in {y.shape, (d,)}:
+            raise ValueError(
+                f"the residual must have shape {y.shape} or {(d,)}: got {residual.shape}"
+            )
         added = [array if array is None else contiguous(array) for array in (bias, residual)]
         to_next_bias = d if bias is not None and bias.ndim == 2 else 0
+        to_next_residual = d if residual is not None and residual.ndim == 4 else 0
+        to_next = (to_next_bias, to_next_residual)
         sizes = (n, *source, c, *result, d, *kernel, stride, before)
-        args = (x.values, weight.values, *added, y, to_next_bias, int(transpose), *sizes)
+        args = (x.values, weight.values, *added, y, *to_next, int(transpose), *sizes)
         grid = (tile.number(m, d), 1, phases * phases)
         self._launch("convolve", tile, grid, args)
         return y
