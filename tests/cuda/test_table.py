@@ -61,12 +61,12 @@ def test_every_entry_is_the_reference(sim, entry, data):
     same_test(cuda_table(sim), "cpu", entry, np.float32, data)
 
 
-def test_a_residual_is_added_to_a_gradient(sim):
+def test_dskip_is_added_to_a_gradient(sim):
     for entry in ("group_norm", "group_norm_silu"):
         for channels in (6, 128):
-            same_test = TABLES.test_a_residual_is_added_to_the_gradient_of_a_norm
+            same_test = TABLES.test_dskip_is_added_to_the_gradient_of_a_norm
             same_test(cuda_table(sim), "cpu", entry, channels)
-    TABLES.test_a_residual_is_added_to_the_gradient_of_a_dense_layer(cuda_table(sim), "cpu")
+    TABLES.test_dskip_is_added_to_the_gradient_of_a_dense_layer(cuda_table(sim), "cpu")
 
 
 def test_large_means_and_scores_are_survived(sim):

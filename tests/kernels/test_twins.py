@@ -186,24 +186,24 @@ def test_entry_is_the_reference(table, device, entry, dtype, data):
 @pytest.mark.parametrize(("table", "device"), TABLES)
 @pytest.mark.parametrize("entry", ["group_norm", "group_norm_silu"])
 @pytest.mark.parametrize("channels", [6, 128])
-def test_a_residual_is_added_to_the_gradient_of_a_norm(table, device, entry, channels):
+def test_dskip_is_added_to_the_gradient_of_a_norm(table, device, entry, channels):
     shapes = [(2, 5, 7, channels), (channels,), (channels,)]
-    assert_residual_is_added(table, device, entry, shapes, {"groups": 2})
+    assert_dskip_is_added(table, device, entry, shapes, {"groups": 2})
 
 
 @pytest.mark.parametrize(("table", "device"), TABLES)
-def test_a_residual_is_added_to_the_gradient_of_a_dense_layer(table, device):
-    assert_residual_is_added(table, device, "linear", [(5, 3, 6), (6, 6), (6,)], {})
+def test_dskip_is_added_to_the_gradient_of_a_dense_layer(table, device):
+    assert_dskip_is_added(table, device, "linear", [(5, 3, 6), (6, 6), (6,)], {})
 
 
-def assert_residual_is_added(table, device, entry, shapes, options):
+def assert_dskip_is_added(table, device, entry, shapes, options):
     """``shapes`` are those of x, which is also that of y, and of the parameters."""
     inputs = [to_device(drawn(shape, i, np.float32), device) for i, shape in enumerate(shapes)]
-    dy, residual = (to_device(drawn(shapes[0], i, np.float32), device) for i in (3, 4))
+    dy, dskip = (to_device(drawn(shapes[0], i, np.float32), device) for i in (3, 4))
     _, saved = forward(table, entry, inputs, options)
     alone = backward(table, entry, dy, saved)
-    results = getattr(table, f"{entry}_backward")(dy, saved, residual)
-    for result, exact in zip(results, (alone[0] + residual, *alone[1:]), strict=True):
+    results = getattr(table, f"{entry}_backward")(dy, saved, dskip)
+    for result, exact in zip(results, (alone[0] + dskip, *alone[1:]), strict=True):
         np.testing.assert_allclose(to_host(result), to_host(exact), rtol=0, atol=1e-6)
 
 

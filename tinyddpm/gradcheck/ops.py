@@ -36,9 +36,9 @@ def op_cases(seed: int = 0) -> Iterator[Case]:
     draw: Draw = np.random.Generator(np.random.Philox(seed)).standard_normal
     inputs = draw((2, 5, 3)), draw((3, 4)), draw(4)
     yield Case("linear", linear, linear_backward, inputs)
-    yield _onto("linear onto a residual", linear, linear_backward, (*inputs, draw((2, 5, 4))))
+    yield _onto("linear, residual", linear, linear_backward, (*inputs, draw((2, 5, 4))))
     square = draw((2, 5, 3)), draw((3, 3)), draw(3)
-    yield _residual("linear, residual", linear, linear_backward, square)
+    yield _with_skip("linear, skip", linear, linear_backward, square)
     yield from _convolutions(draw)
     yield from _elementwise_and_norms(draw)
     yield from _attentions(draw)
@@ -60,7 +60,7 @@ def _convolutions(draw: Draw) -> Iterator[Case]:
         forward = partial(conv2d, stride=stride, pad=pad)
         yield Case(f"conv2d {label}", forward, conv2d_backward, inputs)
     onto = draw((2, 4, 3, 5)), draw((3, 3, 5, 2)), draw((2, 2)), draw((2, 4, 3, 2))
-    yield _onto("conv2d with biases onto a residual", conv2d, conv2d_backward, onto)
+    yield _onto("conv2d, biases and residual", conv2d, conv2d_backward, onto)
     inputs = draw((2, 3, 4, 3)), draw((3, 3, 3, 4)), draw(4)
     yield Case("upsample_conv2d", upsample_conv2d, upsample_conv2d_backward, inputs)
 
@@ -86,8 +86,8 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
     of_images = draw((2, 4, 3, 6)), draw((2, 6)), draw((2, 6))
     yield Case("group_norm of images", norm, group_norm_backward, of_images)
     yield Case("group_norm_silu of images", norm_silu, group_norm_silu_backward, of_images)
-    yield _residual("group_norm, residual", norm, group_norm_backward, inputs)
-    yield _residual("group_norm_silu, residual", norm_silu, group_norm_silu_backward, inputs)
+    yield _with_skip("group_norm, skip", norm, group_norm_backward, inputs)
+    yield _with_skip("group_norm_silu, skip", norm_silu, group_norm_silu_backward, inputs)
     inputs = draw((2, 4, 3, 5)), draw((2, 5)), draw((2, 5))
     yield Case("scale_shift", scale_shift, scale_shift_backward, inputs)
     keep = draw((2, 4, 3, 5)) > -0.5
@@ -102,10 +102,10 @@ def _elementwise_and_norms(draw: Draw) -> Iterator[Case]:
     )
 
 
-def _residual(
+def _with_skip(
     name: str, op: Forward, op_backward: Callable[..., Any], inputs: tuple[Array, ...]
 ) -> Case:
-    """An op with its input added to its output, whose gradient is the residual of the backward."""
+    """An op whose input is added to its output: the backward's ``dskip`` is dy."""
 
     def forward(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
         y, saved = op(x, weight, bias)

@@ -69,7 +69,7 @@ class ResBlock:
         if saved.drop is not None:
             dh = self.kernels.dropout_backward(dh, saved.drop)
         dh, demb = self.time.backward(dh, saved.time, demb)
-        return self.norm.backward(dh, saved.norm, residual=dskip), demb
+        return self.norm.backward(dh, saved.norm, dskip=dskip), demb
 
 
 class AttentionBlockSaved(NamedTuple):
@@ -109,7 +109,7 @@ class AttentionBlock:
         dh = self.out.backward(dy.reshape(n, height * width, channels), saved.out)
         dh = self.kernels.attention_backward(dh, saved.attention)
         dh = self.qkv.backward(dh, saved.qkv)
-        return self.norm.backward(dh.reshape(dy.shape), saved.norm, residual=dy)
+        return self.norm.backward(dh.reshape(dy.shape), saved.norm, dskip=dy)
 
 
 @final

@@ -54,7 +54,7 @@ class AddTime:
         """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dh = self.norm.backward(dy, saved.norm)
         dx, dbiases = self.conv.backward_with(dh, saved.conv)
-        return dx, self.project.backward(dbiases, saved.project, self.conv.bias, residual=demb)
+        return dx, self.project.backward(dbiases, saved.project, self.conv.bias, dskip=demb)
 
 
 class ScaleShiftTimeSaved(NamedTuple):
@@ -95,4 +95,4 @@ class ScaleShiftTime:
         dh, dscale, dshift = self.norm.backward_modulated(dy, saved.norm)
         de = xp_of(dy).concatenate([dscale, dshift], axis=1)
         dx = self.conv.backward(dh, saved.conv)
-        return dx, self.project.backward(de, saved.project, residual=demb)
+        return dx, self.project.backward(de, saved.project, dskip=demb)

@@ -52,11 +52,11 @@ class Linear:
         saved: Any,
         other_bias: Parameter | None = None,
         *,
-        residual: Array | None = None,
+        dskip: Array | None = None,
     ) -> Array:
-        """Return ``dx``, to which ``residual`` is added: the gradient by other ways."""
+        """Return ``dx``; ``dskip``, the gradient of x by its other uses, is added to it."""
         dx: Array
-        dx, dweight, dbias = self.kernels.linear_backward(dy, saved, residual)
+        dx, dweight, dbias = self.kernels.linear_backward(dy, saved, dskip)
         self.weight.grad += dweight
         self.bias.grad += dbias
         if other_bias is not None:
@@ -156,9 +156,9 @@ class GroupNorm:
         weight, bias = self.weight.value, self.bias.value
         return self.op(x, weight, bias, groups=self.groups, norm_eps=self.norm_eps)
 
-    def backward(self, dy: Array, saved: Any, residual: Array | None = None) -> Array | Joined:
-        """Return ``dx``, to which ``residual`` is added: the gradient by another way."""
-        dx, dweight, dbias = self.op_backward(dy, saved, residual)
+    def backward(self, dy: Array, saved: Any, dskip: Array | None = None) -> Array | Joined:
+        """Return ``dx``; ``dskip``, the gradient of x by its other use, is added to it."""
+        dx, dweight, dbias = self.op_backward(dy, saved, dskip)
         self.weight.grad += dweight
         self.bias.grad += dbias
         return dx

@@ -5,10 +5,10 @@ values of one group of channels of one image.
     y       = weight x_hat + bias
 
     dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
-    dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + residual
+    dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + dskip
 
-A weight and a bias of each image have sums over h and w alone. The residual is what reaches dx on
-the way around the norm, where x is used a second time.
+Where each image has a weight and a bias of its own, their gradients are sums over h and w alone.
+Where x is used a second time, beside the norm, dskip is the gradient that comes back from there.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def group_norm(
 
 
 def group_norm_backward(
-    dy: Array, saved: GroupNormSaved, residual: Array | None = None
+    dy: Array, saved: GroupNormSaved, dskip: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C).
 
-    ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
+    ``dskip`` (N, H, W, C), the gradient of x by its other use, is added to dx.
     """
     x_hat, r, weight = saved
     summed = (0, 1, 2) if weight.ndim == 1 else (1, 2)
@@ -66,7 +66,7 @@ def group_norm_backward(
     mean_dxh = dxh.mean(axis=(1, 3), keepdims=True)
     mean_dxh_xh = (dxh * xh).mean(axis=(1, 3), keepdims=True)
     dx = (r * (dxh - mean_dxh - xh * mean_dxh_xh)).reshape(dy.shape)
-    return dx if residual is None else dx + residual, dweight, dbias
+    return dx if dskip is None else dx + dskip, dweight, dbias
 
 
 def of_images(values: Array) -> Array:

@@ -34,13 +34,13 @@ def group_norm_silu(
 
 
 def group_norm_silu_backward(
-    dy: Array, saved: GroupNormSiluSaved, residual: Array | None = None
+    dy: Array, saved: GroupNormSiluSaved, dskip: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C).
 
-    ``residual`` (N, H, W, C), the gradient that reaches x by another way, is added to dx.
+    ``dskip`` (N, H, W, C), the gradient of x by its other use, is added to dx.
     """
     norm, bias = saved
     h = of_images(norm.weight) * norm.x_hat + of_images(bias)
     dh = silu_backward(dy, SiluSaved(h))
-    return group_norm_backward(dh, norm, residual)
+    return group_norm_backward(dh, norm, dskip)

@@ -1,9 +1,9 @@
 """A dense layer over the last axis.
 
 y = x weight + bias + residual
-dx = dy weightᵀ + residual        dweight = Σ xᵀ dy        dbias = Σ dy        (Σ over all rows)
+dx = dy weightᵀ + dskip        dweight = Σ xᵀ dy        dbias = Σ dy        (Σ over all rows)
 
-What is added to dx is the gradient of x by other ways.
+Where x is used elsewhere, too, dskip is the gradient that comes back from there.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def linear(
 
 
 def linear_backward(
-    dy: Array, saved: LinearSaved, residual: Array | None = None
+    dy: Array, saved: LinearSaved, dskip: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``residual`` is added to dx."""
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``dskip`` is added to dx."""
     x, weight = saved
     rows = dy.reshape(-1, dy.shape[-1])
     dx = dy @ weight.T
-    if residual is not None:
-        dx = dx + residual
+    if dskip is not None:
+        dx = dx + dskip
     dweight = x.reshape(-1, x.shape[-1]).T @ rows
     return dx, dweight, rows.sum(axis=0)

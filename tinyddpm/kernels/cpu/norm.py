@@ -20,7 +20,7 @@ GroupNorm backward, with zc = z − μ and means over one (n, g):
 
     dbias   = Σ dh      dweight = r Σ dh zc,      Σ dh zc = Σ dh z − μ Σ dh
     dx      = r weight dh − s zc − r mean(weight dh),      s = r³ mean(weight dh zc)
-            = r weight dh − s z − (r mean(weight dh) − s μ)          (+ residual)
+            = r weight dh − s z − (r mean(weight dh) − s μ)          (+ dskip)
 
 dbias and dweight are added up over the images where these share bias and weight.
 
@@ -73,10 +73,10 @@ def group_norm(
 
 
 def group_norm_backward(
-    dy: Array, saved: GroupNormSaved, residual: Array | None = None
+    dy: Array, saved: GroupNormSaved, dskip: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx."""
-    return _backward(dy, saved, residual, factor=1.0)
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``dskip`` is added to dx."""
+    return _backward(dy, saved, dskip, factor=1.0)
 
 
 def group_norm_silu(
@@ -89,16 +89,16 @@ def group_norm_silu(
 
 
 def group_norm_silu_backward(
-    dy: Array, saved: GroupNormSiluSaved, residual: Array | None = None
+    dy: Array, saved: GroupNormSiluSaved, dskip: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx."""
+    """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``dskip`` is added to dx."""
     norm, kept = saved
     y, f = kept or _activated(norm)
     dh = 2 - f
     dh *= y
     dh += f
     dh *= dy
-    return _backward(dh, norm, residual, factor=0.5)
+    return _backward(dh, norm, dskip, factor=0.5)
 
 
 def _moments(x: Array, weight: Array, bias: Array, groups: int, norm_eps: float) -> GroupNormSaved:
@@ -136,7 +136,7 @@ def _activated(norm: GroupNormSaved) -> tuple[Array, Array]:
 
 
 def _backward(
-    dh: Array, saved: GroupNormSaved, residual: Array | None, *, factor: float
+    dh: Array, saved: GroupNormSaved, dskip: Array | None, *, factor: float
 ) -> tuple[Array, Array, Array]:
     """The backward of GroupNorm for the gradient factor·dh."""
     z, mean, r, w, _, shared = saved
@@ -150,8 +150,8 @@ def _backward(
     dx = dh * _along_row(factor * r * w, dh)
     dx -= np.multiply(z, _along_row(slope, dh), out=product)
     dx -= _along_row(r * mean_dh - slope * mean, dh)
-    if residual is not None:
-        dx += residual
+    if dskip is not None:
+        dx += dskip
     dweight, dbias = (r * sum_dh_zc).reshape(n, channels), sum_dh.reshape(n, channels)
     return (dx, dweight.sum(axis=0), dbias.sum(axis=0)) if shared else (dx, dweight, dbias)
 

@@ -114,9 +114,9 @@ class GroupNorm:
         return y, GroupNormSaved(read, weight, bias, moments)
 
     def backward(
-        self, dy: Array, saved: GroupNormSaved, residual: Array | None = None
+        self, dy: Array, saved: GroupNormSaved, dskip: Array | None = None
     ) -> tuple[Array | Joined, Gradient, Gradient]:
-        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``residual`` is added to dx.
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``dskip`` is added to dx.
 
         dx is in as many parts as x.
         """
@@ -125,10 +125,10 @@ class GroupNorm:
         (n, groups, _), cut = moments.shape, _cut(x, moments.shape[1])
         by_channel = empty((cut.slabs, n, 2, cut.channels))
         first, rest = empty(x.first.shape), None if x.rest is None else empty(x.rest.shape)
-        if residual is not None:
-            residual = contiguous(residual)
+        if dskip is not None:
+            dskip = contiguous(dskip)
         args, to_next = (dy, *x, weight, bias, moments), _to_next(weight)
-        results = (residual, first, rest, to_next)
+        results = (dskip, first, rest, to_next)
         if cut.slabs == 1:
             self._launch("group_norm_backward", *args, by_channel, *results, cut=cut)
         else:

@@ -40,13 +40,13 @@ class Linears:
         return y.reshape(*x.shape[:-1], -1), LinearSaved(operand, weight)
 
     def backward(
-        self, dy: Array, saved: LinearSaved, residual: Array | None = None
+        self, dy: Array, saved: LinearSaved, dskip: Array | None = None
     ) -> tuple[Array, Gradient, Gradient]:
-        """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``residual`` is added to dx."""
+        """Return ``(dx, dweight, dbias)`` for ``dy`` (…, C_out); ``dskip`` is added to dx."""
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(_in_a_row(dy))
         geometry, by_in = _row(operand), weight.plain.by_in
-        dx = self._products.convolve(operand, by_in, geometry, residual=_added(residual))
+        dx = self._products.convolve(operand, by_in, geometry, residual=_added(dskip))
         partial = self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
         return dx.reshape(*dy.shape[:-1], -1), self._sum_up(self._runtime, partial), dbias
 
