@@ -119,7 +119,7 @@ def test_scaling_is_told_and_drawn(monkeypatch, tmp_path):
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(args, words, monkeypatch):
-    monkeypatch.setattr("tinyddpm.cli.bench.measure", None)
+    monkeypatch.setattr("tinyddpm.cli.bench_speed.measure", None)
     result = run(*args)
     said = result.output + str(result.exception)
     assert result.exit_code
@@ -156,8 +156,8 @@ def test_without_a_gpu_one_error_says_so(cli, monkeypatch):
 def test_each_device_has_its_defaults(args, settings, monkeypatch):
     asked = []
     monkeypatch.setattr("tinyddpm.cli.bench.resolve_device", lambda device: device)
-    monkeypatch.setattr("tinyddpm.cli.bench.load_torch", lambda: None)
-    monkeypatch.setattr("tinyddpm.cli.bench.measure", asked.append)
+    monkeypatch.setattr("tinyddpm.cli.bench_speed.load_torch", lambda: None)
+    monkeypatch.setattr("tinyddpm.cli.bench_speed.measure", asked.append)
     run(*args)
     assert settings.items() <= asked[0]._asdict().items()
 
@@ -166,7 +166,7 @@ def test_without_pytorch_one_error_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "tinyddpm.benchmark.torch_steps", raising=False)
     monkeypatch.delitem(sys.modules, "tinyddpm.benchmark.torch_unet", raising=False)
-    monkeypatch.setattr("tinyddpm.cli.bench.measure", None)
+    monkeypatch.setattr("tinyddpm.cli.bench_speed.measure", None)
     result = run("--against", "torch")
     assert "PyTorch is not installed" in str(result.exception)
     assert "pip install torch" in str(result.exception)

@@ -115,7 +115,7 @@ def test_another_configuration_in_the_same_folder_is_refused(quality):
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(cli, args, words, monkeypatch, tmp_path):
-    monkeypatch.setattr("tinyddpm.cli.bench.measure", None)
+    monkeypatch.setattr("tinyddpm.cli.bench_speed.measure", None)
     code, out, err = cli("bench", *args)
     assert code in {2, 3}
     assert out == ""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tinyddpm.arrays import resolve_device
-from tinyddpm.benchmark import on_cpu, on_cuda
-from tinyddpm.benchmark.against import load_torch
 from tinyddpm.benchmark.quality_settings import MOST_SAMPLES
-from tinyddpm.benchmark.report import Report, Settings, plain
-from tinyddpm.benchmark.scaling import Point
-from tinyddpm.cli import bench_report
 from tinyddpm.cli.bench_quality import SAMPLES, SEEDS, STEPS, QualityRequest, time_to_quality
-from tinyddpm.cli.messages import say
-from tinyddpm.cli.options import precision_option, refuse_others, threads_option
-from tinyddpm.errors import UsageError
-from tinyddpm.figures.scaling_plot import Series, scaling_figure
-from tinyddpm.figures.style import check_can_draw, draw_and_save
-from tinyddpm.kernels.cuda.runtime import Precision
+from tinyddpm.cli.bench_speed import SpeedRequest, measure_speed
+from tinyddpm.cli.options import (
+    parameters_of,
+    precision_option,
+    refuse_others,
+    request_of,
+    threads_option,
+)
 from tinyddpm.nn.config import PRESETS
 
 EXAMPLES = """\b
@@ -36,15 +31,9 @@ Examples:
   tinyddpm bench --time-to-quality --train-steps 2000 --seeds 1 --json
 """
 
-BATCH = {"cpu": 64, "cuda": 128}
-LARGE_ON_A_CPU = {"cifar10", "cifar10-improved"}  # 64 images take PyTorch a quarter of a minute
-LARGE_BATCH = 8
-# Options, by parameter, that mean something to a GPU alone and to a CPU alone.
-OF_GPU = {"precision"}
-OF_CPU = {"shard", "threads", "growth", "bf16", "scaling", "plot"}
-# Those of both measurements on a CPU and of --time-to-quality alone.
-SHARED = {"preset", "threads", "device", "steps", "as_json"}
-OF_QUALITY = {"time_to_quality", "train_steps", "seeds", "samples", "data_dir", "out"}
+# Options, by parameter, that mean something on one kind of device alone.
+CPU_ALONE = {"shard", "threads", "growth", "bf16", "scaling", "plot"}
+GPU_ALONE = {"precision"}
 
 
 @click.command(epilog=EXAMPLES, short_help="Measure speed and memory.")
@@ -170,96 +159,16 @@ def bench(**given: Any) -> None:
     of another machine or configuration in the same folder are refused.
     """
     context = click.get_current_context()
-    of_speed = {name: given[name] for name in given.keys() - OF_QUALITY}
+    speed, quality = parameters_of(SpeedRequest), parameters_of(QualityRequest)
     if given["device"] == "cuda":
-        refuse_others(context, "bench --device cuda", of_speed.keys() - OF_CPU)
+        refuse_others(context, "bench --device cuda", speed - CPU_ALONE)
         resolve_device("cuda")
-        _measure(**of_speed)
+        measure_speed(request_of(SpeedRequest, given))
         return
-    refuse_others(context, "bench on a CPU", given.keys() - OF_GPU)
+    refuse_others(context, "bench on a CPU", given.keys() - GPU_ALONE)
     if given["time_to_quality"]:
-        refuse_others(context, "--time-to-quality", SHARED | OF_QUALITY)
-        names = [field.name for field in fields(QualityRequest)]
-        time_to_quality(QualityRequest(**{name: given[name] for name in names}))
+        refuse_others(context, "--time-to-quality", {"time_to_quality", *quality})
+        time_to_quality(request_of(QualityRequest, given))
     else:
-        refuse_others(context, "bench without --time-to-quality", {*of_speed})
-        _measure(**of_speed)
-
-
-def _measure(
-    *,
-    device: str,
-    batch: int | None,
-    precision: Precision,
-    against: str | None,
-    compiled: bool,
-    bf16: bool,
-    plot: Path | None,
-    as_json: bool,
-    **chosen: Any,
-) -> None:
-    """Measure speed and memory, and say what was found."""
-    modes = _modes(against, device, compiled=compiled, bf16=bf16)
-    if plot:
-        if not chosen["scaling"]:
-            raise UsageError("--plot draws what --scaling measures", remedy="both")
-        check_can_draw(plot)
-    chosen |= {name: chosen[name] or 0 for name in ("shard", "steps")}
-    chosen |= {"device": device, "batch": batch or _batch(chosen["preset"], device)}
-    chosen["precision"] = precision if device == "cuda" else "fp32"
-    report = measure(Settings(modes=modes, **chosen))
-    if as_json:
-        click.echo(json.dumps(plain(report), ensure_ascii=False, indent=2))
-    else:
-        click.echo("\n".join(bench_report.lines(report)))
-    if plot:
-        _draw(report, plot)
-        say(f"{plot}")
-
-
-def _batch(preset: str, device: str) -> int:
-    """How many images a step are timed, unless told."""
-    return LARGE_BATCH if device == "cpu" and preset in LARGE_ON_A_CPU else BATCH[device]
-
-
-def measure(settings: Settings) -> Report:
-    """Measure on the device of ``settings``."""
-    if settings.device == "cuda":
-        return on_cuda.measure(settings, say)
-    return on_cpu.measure(settings, say)
-
-
-def _modes(against: str | None, device: str, *, compiled: bool, bf16: bool) -> tuple[str, ...]:
-    """How PyTorch is to run; refused before the work if it is not there."""
-    compilers = ("compile", "reduce-overhead") if device == "cuda" else ("compile",)
-    extras = (*(compilers if compiled else ()), *(("bf16",) if bf16 else ()))
-    if against is None:
-        if extras:
-            raise UsageError("--compile and --bf16 are PyTorch's", remedy="--against torch")
-        return ()
-    load_torch()
-    return ("eager", *extras)
-
-
-def _draw(report: Report, path: Path) -> None:
-    scaling = report.scaling
-    if scaling is None or report.peak is None:
-        return
-    peak = report.peak / report.settings.threads  # of one thread
-
-    def series(name: str, points: list[Point], values: list[int]) -> Series:
-        return Series(
-            name,
-            values,
-            [1e3 * p.per_image for p in points],
-            [1e3 * p.overhead * p.per_image for p in points],
-            [1e3 * p.flops * p.per_image / peak for p in points],
-        )
-
-    varied = [
-        series("images in a shard", scaling.batch, [p.images for p in scaling.batch]),
-        series("channels", scaling.channels, [p.channels for p in scaling.channels]),
-        series("pixels of a side", scaling.size, [p.size for p in scaling.size]),
-    ]
-    title = f"{report.settings.preset}: forward and backward on one thread"
-    draw_and_save(lambda: scaling_figure(varied, title=title), path)
+        refuse_others(context, "bench without --time-to-quality", speed)
+        measure_speed(request_of(SpeedRequest, given))

@@ -42,7 +42,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRequest:
-    """The options that mean something to it, as given."""
+    """The options of ``--time-to-quality``, as given."""
 
     preset: str
     train_steps: int | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from tinyddpm.cli.options import (
     RunPath,
     device_option,
     option_names,
+    parameters_of,
     refuse_others,
+    request_of,
     seed_type,
     threads_option,
     weights_option,
@@ -39,7 +40,7 @@ Examples:
   tinyddpm evaluate --fit-classifier --seed 1 --out lenet-1.npz
 """
 
-# The option that asks for it, what its request may hold, and what is then done.
+# By the option that asks for it: the kind of its request, and what is then done.
 MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "nll": (LikelihoodRequest, evaluate_likelihood),
     "samples": (GeneratedRequest, evaluate_generated),
@@ -171,10 +172,9 @@ def evaluate(**given: Any) -> None:
     """
     context = click.get_current_context()
     name = _chosen(context, given)
-    request, perform = MEASUREMENTS[name]
-    known = {name, *(field.name for field in fields(request))}
-    refuse_others(context, option_names(context)[name], known)
-    perform(request(**{field.name: given[field.name] for field in fields(request)}))
+    kind, perform = MEASUREMENTS[name]
+    refuse_others(context, option_names(context)[name], {name, *parameters_of(kind)})
+    perform(request_of(kind, given))
 
 
 def _chosen(context: click.Context, given: dict[str, Any]) -> str:

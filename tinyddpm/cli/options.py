@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -43,6 +44,8 @@ weights_option = click.option(
     help="The moving average of the weights, or the last ones.",
 )
 seed_type = click.IntRange(0, 2**32 - 1)
+
+Request = TypeVar("Request")  # a dataclass whose fields are parameters of a command
 
 
 class RunPath(click.Path):
@@ -94,6 +97,16 @@ def refuse_others(context: click.Context, measurement: str, known: set[str]) -> 
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and name not in known:
             raise UsageError(f"{option} means nothing to {measurement}")
+
+
+def parameters_of(kind: type[Any]) -> set[str]:
+    """Return the parameters of a command that a request of this ``kind`` holds."""
+    return {field.name for field in fields(kind)}
+
+
+def request_of(kind: type[Request], given: dict[str, Any]) -> Request:
+    """Return the request of this ``kind``, its fields taken from all that was ``given``."""
+    return kind(**{name: given[name] for name in parameters_of(kind)})
 
 
 def option_names(context: click.Context) -> dict[str, str]:
