@@ -12,7 +12,7 @@ import pytest
 
 from tinyddpm.cli.train_plan import Plan, room_needed
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.training import estimate as module
+from tinyddpm.training import forecast as module
 from tinyddpm.training.checkpoint import read
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.run_directory import RunDirectory

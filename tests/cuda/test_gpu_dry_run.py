@@ -9,7 +9,7 @@ from tinyddpm.cli import dry_run
 from tinyddpm.data.glyphs import glyphs
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.training.config import recipe
-from tinyddpm.training.estimate import estimate
+from tinyddpm.training.forecast import forecast
 from tinyddpm.training.loop import Execution
 
 NETWORK = UNetConfig(image_size=16, channels=(2,), groups=1)
@@ -30,7 +30,7 @@ def card(request):
 
 def estimated(device):
     execution = Execution(device=device, threads=1, preview_every=0)
-    return estimate(CONFIG, glyphs(n=8), execution)
+    return forecast(CONFIG, glyphs(n=8), execution)
 
 
 def rows(found):

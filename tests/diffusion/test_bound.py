@@ -1,4 +1,4 @@
-"""The bound: its terms, their weights, their gradient, the ledger."""
+"""The bound: its terms, their weights, their gradient, the terms."""
 
 import math
 
@@ -175,23 +175,23 @@ def model_of(diffusion):
 
 
 @pytest.mark.parametrize("variance", ["beta", "learned"])
-def test_the_ledger_has_a_column_for_each_term(variance):
+def test_there_is_a_column_for_each_term(variance):
     diffusion = GaussianDiffusion(SHORT, "eps", variance)
     x0, steps = levels(1), []
-    ledger = diffusion.vlb(model_of(diffusion), x0, seed=3, progress=steps.append)
-    assert ledger.nats.shape == (4, 6)
-    assert ledger.nats.dtype == np.float64
-    assert (ledger.dims, steps) == (12, [5, 4, 3, 2, 1])
-    np.testing.assert_array_equal(ledger.nats[:, 5], diffusion.prior_term(x0))
-    assert np.all(ledger.nats >= 0)
-    np.testing.assert_allclose(ledger.bits_per_dim, ledger.nats / 12 / math.log(2))
+    terms = diffusion.vlb(model_of(diffusion), x0, seed=3, progress=steps.append)
+    assert terms.nats.shape == (4, 6)
+    assert terms.nats.dtype == np.float64
+    assert (terms.dims, steps) == (12, [5, 4, 3, 2, 1])
+    np.testing.assert_array_equal(terms.nats[:, 5], diffusion.prior_term(x0))
+    assert np.all(terms.nats >= 0)
+    np.testing.assert_allclose(terms.bits_per_dim, terms.nats / 12 / math.log(2))
     free = diffusion.vlb(model_of(diffusion), x0, seed=3, clip=False)
-    assert not np.array_equal(free.nats, ledger.nats)
+    assert not np.array_equal(free.nats, terms.nats)
     again = diffusion.vlb(model_of(diffusion), x0, seed=3)
-    np.testing.assert_array_equal(again.nats, ledger.nats)
+    np.testing.assert_array_equal(again.nats, terms.nats)
 
 
-def test_the_ledger_does_not_depend_on_how_the_images_are_batched():
+def test_the_terms_do_not_depend_on_how_the_images_are_batched():
     diffusion = GaussianDiffusion(SHORT, "v", "learned")
     x0, model = levels(2, dtype=np.float32), model_of(diffusion)
     whole = diffusion.vlb(model, x0, seed=1).nats
@@ -202,7 +202,7 @@ def test_the_ledger_does_not_depend_on_how_the_images_are_batched():
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_the_ledger_of_a_respaced_chain_gives_the_model_the_original_times():
+def test_the_bound_of_a_respaced_chain_gives_the_model_the_original_times():
     diffusion, times = GaussianDiffusion(NoiseSchedule.cosine(50)).respace(4), []
 
     def model(xt, t):
@@ -217,11 +217,11 @@ def test_the_exact_image_costs_no_more_than_the_decoder():
     # With x̂_0 = x_0 and σ² = β̃ every divergence is 0 and L_0 is the floor.
     diffusion = GaussianDiffusion(SHORT, "x0", "beta_tilde")
     x0 = levels(3)
-    ledger = diffusion.vlb(lambda _xt, _t: x0, x0)
-    np.testing.assert_allclose(ledger.nats[:, 1:5], 0, atol=1e-13)
+    terms = diffusion.vlb(lambda _xt, _t: x0, x0)
+    np.testing.assert_allclose(terms.nats[:, 1:5], 0, atol=1e-13)
     histogram = np.bincount(np.rint((x0 + 1) * 127.5).astype(int).ravel(), minlength=256)
     floor = decoder_floor(histogram, math.sqrt(SHORT.beta_tilde[2]))
-    assert ledger.bits_per_dim[:, 0].mean() == pytest.approx(floor, rel=1e-10)
+    assert terms.bits_per_dim[:, 0].mean() == pytest.approx(floor, rel=1e-10)
 
 
 @pytest.mark.mnist

@@ -12,7 +12,7 @@ from tinyddpm.cli.messages import say
 from tinyddpm.cli.progress import duration
 from tinyddpm.cli.sizes import free_space, size
 from tinyddpm.cli.train_plan import Plan, room_needed
-from tinyddpm.training.estimate import Estimate, estimate
+from tinyddpm.training.forecast import Forecast, forecast
 from tinyddpm.training.loop import Execution
 
 
@@ -20,7 +20,7 @@ def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     """Print what the run will take, if it is written to ``out``."""
     say("looking at what a step takes")
     saved = len(plan.run.saved()) if plan.run else 0
-    found = estimate(plan.config, plan.dataset, execution, plan.checkpoint, saved)
+    found = forecast(plan.config, plan.dataset, execution, plan.checkpoint, saved)
     free = free_space(plan.run.path if plan.run else out)
     if as_json:
         disk = {**found.disk._asdict(), "disk": found.disk.total, "free": free}
@@ -38,7 +38,7 @@ def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
         say(f"warning: {size(needed)} are needed, and {size(free)} are free")
 
 
-def _as_text(found: Estimate, free: int) -> Iterator[str]:
+def _as_text(found: Forecast, free: int) -> Iterator[str]:
     disk = found.disk
     yield f"parameters  {found.parameters:,}"
     yield f"steps       {found.steps:,} of {found.batch:,} images"
@@ -53,7 +53,7 @@ def _as_text(found: Estimate, free: int) -> Iterator[str]:
     yield f"time        {_time(found)}"
 
 
-def _memory(found: Estimate) -> str:
+def _memory(found: Forecast) -> str:
     if found.peak_memory is None:
         return f"at least {size(found.least_memory)}; {size(found.free_memory)} are free"
     return (
@@ -63,7 +63,7 @@ def _memory(found: Estimate) -> str:
     )
 
 
-def _time(found: Estimate) -> str:
+def _time(found: Forecast) -> str:
     if found.seconds is None:
         return "not known: no step was done, for it would not fit into memory"
     seconds = sorted(found.step_seconds)

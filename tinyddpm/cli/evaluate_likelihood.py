@@ -21,8 +21,8 @@ from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
 from tinyddpm.evaluation.ledger import Comparison, compare
 from tinyddpm.evaluation.likelihood import estimate_likelihood, model_calls
-from tinyddpm.figures.ledger import Terms, ledger_figure
 from tinyddpm.figures.style import check_can_draw, draw_and_save
+from tinyddpm.figures.terms_plot import Terms, terms_figure
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.model import Weights, from_checkpoint
 from tinyddpm.training.run_directory import FoundCheckpoint
@@ -167,4 +167,4 @@ def _plot(path: Path, measured: list[Measured]) -> None:
             means = draws.at_each_time()
             label = f"{kind}, {('RUN', '--against')[number]}" if len(measured) > 1 else kind
             terms.append(Terms(label, means.t, means.mean, means.standard_error))
-    draw_and_save(lambda: ledger_figure(terms, title="The bound, term by term"), path)
+    draw_and_save(lambda: terms_figure(terms, title="The bound, term by term"), path)

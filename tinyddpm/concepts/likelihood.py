@@ -230,7 +230,7 @@ CONCEPTS = (
         values D and by ln 2 it says how many bits a value would take in a file compressed with
         the model; stored plainly it takes 8.""",
         equation="bits/dim = (L_0 + L_1 + … + L_T)/(D ln 2)",
-        functions=(GaussianDiffusion.vlb, bound.Ledger),
+        functions=(GaussianDiffusion.vlb, bound.BoundTerms),
         check=_check_bits,
         table=_table_bits,
     ),

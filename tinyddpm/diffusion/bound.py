@@ -111,7 +111,7 @@ def prior_term(diffusion: GaussianDiffusion, x0: Array) -> Array:
     return nats.astype(x0.dtype)
 
 
-class Ledger(NamedTuple):
+class BoundTerms(NamedTuple):
     """The bound, term by term and image by image."""
 
     nats: npt.NDArray[np.float64]  # (N, T + 1): column k is L_k, so t is column t − 1, L_T the last
@@ -134,7 +134,7 @@ def vlb(
     stream: Stream = "sample",
     first_sample: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> Ledger:
+) -> BoundTerms:
     """Return every term of the bound for the images ``x0`` (N, H, W, C), bytes in [−1, 1].
 
     −log p(x_0) ≤ L_0 + L_1 + … + L_T (Ho et al. 2020, eq. 5), in nats.
@@ -167,7 +167,7 @@ def vlb(
         nats[:, t - 1] = to_host(bound_term(diffusion, output, x0, xt, t, clip=clip)[0])
         if progress is not None:
             progress(t)
-    return Ledger(nats, math.prod(x0.shape[1:]))
+    return BoundTerms(nats, math.prod(x0.shape[1:]))
 
 
 def eps_weights(schedule: NoiseSchedule, variance: Table) -> Table:

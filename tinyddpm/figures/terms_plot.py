@@ -23,7 +23,7 @@ class Terms(NamedTuple):
     standard_error: Array  # (K,) NaN where it is not known
 
 
-def ledger_figure(terms: Sequence[Terms], *, title: str) -> Figure:
+def terms_figure(terms: Sequence[Terms], *, title: str) -> Figure:
     """Return a figure of the ``terms`` of up to four models; what is 0 has no place on it."""
     figure, (axes,) = panels(width=7.0, height=4.5)
     for model, colour in zip(terms, _COLOURS, strict=False):

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tinyddpm import errors
-from tinyddpm.figures.ledger import Terms, ledger_figure
 from tinyddpm.figures.style import check_can_draw, draw_and_save
+from tinyddpm.figures.terms_plot import Terms, terms_figure
 
 TERMS = Terms(
     "clipped",
@@ -20,7 +20,7 @@ TERMS = Terms(
 
 
 def test_terms_are_drawn_where_they_are():
-    figure = ledger_figure([TERMS, TERMS._replace(label="other")], title="The bound")
+    figure = terms_figure([TERMS, TERMS._replace(label="other")], title="The bound")
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     first, second = axes.containers
@@ -32,7 +32,7 @@ def test_a_figure_is_a_function_of_its_terms(tmp_path):
     paths = [tmp_path / name for name in ("a.svg", "b.svg", "c.PNG")]
     for path in paths:
         check_can_draw(path)
-        draw_and_save(lambda: ledger_figure([TERMS], title="The bound"), path)
+        draw_and_save(lambda: terms_figure([TERMS], title="The bound"), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert ET.parse(paths[0]).getroot().tag.endswith("svg")
     with Image.open(paths[2]) as image:

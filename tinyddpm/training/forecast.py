@@ -34,7 +34,7 @@ TIMED_SHARDS = 4  # of such a step, for each worker on a CPU
 TIMED_PREVIEW = 1, 4  # steps of the reverse chain: of a short preview, and of a longer one
 
 
-class Estimate(NamedTuple):
+class Forecast(NamedTuple):
     """What a run will take; sizes in bytes.
 
     Attributes:
@@ -78,13 +78,13 @@ class Estimate(NamedTuple):
         return step * self.steps + self.preview_seconds * self.previews
 
 
-def estimate(
+def forecast(
     config: RunConfig,
     dataset: Dataset,
     execution: loop.Execution,
     resume_from: Checkpoint | None = None,
     saved: int = 0,
-) -> Estimate:
+) -> Forecast:
     """Do a few steps of a run, if they fit, keep nothing, and return what the whole will take.
 
     ``saved`` is how many checkpoints there are.
@@ -108,7 +108,7 @@ def estimate(
         preview_seconds = _timed_preview(trainer, execution) if seconds and previews else 0.0
     card_memory = None if card_free is None else card_free - cuda_runtime().free_memory()
     count = trainer.network.parameters.count
-    return Estimate(
+    return Forecast(
         parameters=count,
         images=dataset.images.nbytes,
         least_memory=least,
