@@ -9,8 +9,7 @@ import pytest
 from fake_mnist import bars, write_mnist
 from PIL import Image
 
-from tinyddpm.cli import evaluate_fit
-from tinyddpm.cli import kept_samples as told_samples
+from tinyddpm.cli import evaluate_fit, evaluate_samples
 from tinyddpm.cli.main import commands
 from tinyddpm.evaluation import chunks, sample_quality
 from tinyddpm.evaluation.classifier import read, shipped
@@ -61,7 +60,7 @@ def folder(tmp_path_factory):
 def evaluate(command, monkeypatch, folder):
     """Run the command in that folder: its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
-    for module in (chunks, kept_samples, told_samples):
+    for module in (chunks, kept_samples, evaluate_samples):
         monkeypatch.setattr(module, "CHUNK", CHUNK)
     monkeypatch.setattr(sample_quality, "REAL_DRAWS", 3)
     return partial(command, "evaluate")
@@ -235,7 +234,7 @@ def test_a_damaged_chunk_is_one_error_before_the_walk(evaluate, folder, walks):
 
 
 def test_a_long_generation_says_so_beforehand(evaluate, monkeypatch):
-    monkeypatch.setattr(told_samples, "LONG", 4)
+    monkeypatch.setattr(evaluate_samples, "LONG", 4)
     _, _, err = evaluate("plain", "--samples", MORE, *SHORT, "--seed", 6)
     assert f"4 steps of {CHUNK} images, about " in err
     _, _, err = evaluate("plain", "--samples", 30, *SHORT, "--seed", 7)

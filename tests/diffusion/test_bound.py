@@ -1,4 +1,4 @@
-"""The bound: its terms, their weights, their gradient, the terms."""
+"""The bound: its terms, their weights, their gradient."""
 
 import math
 

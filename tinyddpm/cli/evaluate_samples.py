@@ -11,16 +11,16 @@ import click
 
 from tinyddpm.arrays import resolve_device
 from tinyddpm.cli import quality_report
-from tinyddpm.cli.kept_samples import kept_samples
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import check_steps
-from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.progress import Progress, duration
 from tinyddpm.cli.quality_sheet import quality_sheet
 from tinyddpm.cli.run_data import checkpoint_of, data_of, load_data
 from tinyddpm.data import Split
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import DataError, UsageError
 from tinyddpm.evaluation import classifier as classifiers
+from tinyddpm.evaluation.chunks import CHUNK
 from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.digits import Digits, check_shape, digits_of
 from tinyddpm.evaluation.sample_quality import STAGES, check_count, measure
@@ -29,10 +29,11 @@ from tinyddpm.kernels.cpu.memory import keep_pages
 from tinyddpm.output_folder import check_folder_of
 from tinyddpm.parallel import Workers
 from tinyddpm.training.config import RunConfig
-from tinyddpm.training.kept_samples import Sampling
+from tinyddpm.training.kept_samples import KeptSamples, Sampling
 from tinyddpm.training.model import Weights, from_checkpoint
 
 DATA = "mnist"
+LONG = 1000  # steps of chunks, from which on it is said beforehand how long they will take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,10 @@ def evaluate_generated(request: GeneratedRequest) -> None:
     yardstick = _yardstick(request, config)
     check_count(request.samples, yardstick.train)
     sampling = Sampling(steps=steps, eta=request.eta, seed=request.seed)
-    images, folder = kept_samples(
-        trained, found.path, request.samples, sampling, yardstick.train.labels, request.threads
-    )
-    say(f"the samples are in {folder}")
+    labels = yardstick.train.labels
+    kept = KeptSamples(trained, found.path, sampling, labels, request.threads)
+    images = _collected(kept, request.samples)
+    say(f"the samples are in {kept.path}")
     classes_given = config.network.classes > 0
     name = f"{found.path}: step {trained.step}, {request.weights} weights, {sampling.name}"
     origin = {
@@ -98,9 +99,22 @@ def evaluate_generated(request: GeneratedRequest) -> None:
         "weights": request.weights,
         "sampling": asdict(sampling),
         "classes_given": classes_given,
-        "folder": str(folder),
+        "folder": str(kept.path),
     }
     _report(request, yardstick, images, name, origin, classes_given=classes_given)
+
+
+def _collected(kept: KeptSamples, count: int) -> ByteArray:
+    """``count`` images (count, H, W, C); beforehand it is said how long a long wait will be."""
+    calls = kept.calls(count)
+    if calls >= LONG:
+        to_come = duration(calls * kept.seconds_a_call())
+        say(
+            f"{calls:,} steps of {CHUNK} images, about {to_come}; a stop costs no more than the "
+            f"last {CHUNK}, the others are kept in {kept.path}"
+        )
+    with Progress(f"sampling {count:,}", calls) as progress:
+        return kept.collect(count, progress.advance)
 
 
 def evaluate_files(request: FilesRequest) -> None:
