@@ -37,11 +37,6 @@ def tweedie(log_density, xt):
     return eps
 
 
-def correlated(rng):
-    root = rng.standard_normal((4, 4))
-    return rng.standard_normal(PIXELS), root @ root.T / 4
-
-
 def mixture(rng):
     return rng.uniform(0.1, 1, 3), rng.standard_normal((3, *PIXELS)), rng.uniform(0.05, 1, 3)
 
@@ -78,50 +73,6 @@ def test_numbers_stand_for_all_pixels():
     xt = np.random.default_rng(0).standard_normal(SHAPE)
     found = oracles.GaussianOracle(SCHEDULE, 0.3, 0.5)(xt, TIMES)
     np.testing.assert_allclose(found, GaussianData(0.3, 0.5, SCHEDULE)(xt, TIMES), rtol=1e-12)
-
-
-def correlated_pair(module, seed):
-    rng = np.random.default_rng(seed)
-    mean, covariance = correlated(rng)
-    xt = rng.standard_normal(SHAPE)
-
-    def log_density(x, alpha_bar):
-        off = x - np.sqrt(alpha_bar) * mean.ravel()
-        return (
-            -0.5 * off @ np.linalg.solve(alpha_bar * covariance + (1 - alpha_bar) * np.eye(4), off)
-        )
-
-    found = module.CorrelatedGaussianOracle(SCHEDULE, mean, covariance)(xt, TIMES)
-    return found, tweedie(log_density, xt)
-
-
-@given(SEEDS)
-def test_correlated_pixels_by_tweedie(seed):
-    found, expected = correlated_pair(oracles, seed)
-    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
-
-
-def test_a_diagonal_covariance_is_independent_pixels():
-    rng = np.random.default_rng(0)
-    mean, variance = rng.standard_normal(PIXELS), np.array([0.0, 0.5, 1.0, 2.0])
-    xt = rng.standard_normal(SHAPE)
-    found = oracles.CorrelatedGaussianOracle(SCHEDULE, mean, np.diag(variance))(xt, TIMES)
-    expected = oracles.GaussianOracle(SCHEDULE, mean, variance.reshape(PIXELS))(xt, TIMES)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_pixels_that_are_all_the_same():
-    rng = np.random.default_rng(0)
-    xt = rng.standard_normal(SHAPE)
-    found = oracles.CorrelatedGaussianOracle(SCHEDULE, np.zeros(PIXELS), np.ones((4, 4)))(xt, TIMES)
-    # Along their mean the pixels have variance 4, across it none.
-    column = (-1, 1, 1, 1)
-    alpha_bar = SCHEDULE.alpha_bar[TIMES].reshape(column)
-    along = xt.mean(axis=(1, 2, 3)).reshape(column)
-    expected = np.sqrt(1 - alpha_bar) * (
-        along / (1 + 3 * alpha_bar) + (xt - along) / (1 - alpha_bar)
-    )
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def mixture_pair(module, seed):
@@ -192,8 +143,6 @@ def test_finite_data_are_a_mixture_without_spread(seed):
 @pytest.mark.parametrize(
     ("pair", "right", "wrong"),
     [
-        (correlated_pair, "@ axes / v) @ axes.T", "@ axes.T / v) @ axes"),
-        (correlated_pair, "@ axes / v) @ axes.T", "@ axes / xp.sqrt(v)) @ axes.T"),
         (mixture_pair, "xp.asarray(np.log(self.weights))", "0"),
         (mixture_pair, "off_centre.shape[-1] * xp.log(v)", "xp.log(v)"),
         (mixture_pair, "self.variances) + noise2.reshape(n, 1)", "self.variances)"),
@@ -235,7 +184,6 @@ def every_oracle():
     rng = np.random.default_rng(0)
     return [
         oracles.GaussianOracle(SCHEDULE, rng.standard_normal(PIXELS), 0.5),
-        oracles.CorrelatedGaussianOracle(SCHEDULE, *correlated(rng)),
         oracles.MixtureOracle(SCHEDULE, *mixture(rng)),
         oracles.FiniteDataOracle(SCHEDULE, rng.standard_normal((3, *PIXELS))),
     ]
@@ -253,9 +201,6 @@ def test_images_and_times_that_do_not_fit_are_refused():
 POINT = np.zeros((1, 1, 1, 1))
 REFUSED = {
     "variance": lambda: oracles.GaussianOracle(SCHEDULE, 0.0, -0.1),
-    "shape": lambda: oracles.CorrelatedGaussianOracle(SCHEDULE, [0.0, 0.0], [[1.0]]),
-    "asymmetric": lambda: oracles.CorrelatedGaussianOracle(SCHEDULE, [0, 0], [[1, 0.5], [0, 1]]),
-    "indefinite": lambda: oracles.CorrelatedGaussianOracle(SCHEDULE, [0, 0], [[1, 2], [2, 1]]),
     "kinds": lambda: oracles.MixtureOracle(SCHEDULE, [0.5, 0.5], POINT, [1.0]),
     "no-kind": lambda: oracles.MixtureOracle(SCHEDULE, [], np.zeros((0, 1, 1, 1)), []),
     "weight": lambda: oracles.MixtureOracle(SCHEDULE, [0.0], POINT, [1.0]),

@@ -2,8 +2,8 @@
 
 By Tweedie's formula ε* = −√(1 − ᾱ_t) ∇ log q_t, with q_t the density of x_t. Three kinds of data:
 
-    Gaussian    x_0 ~ 𝒩(m, Σ)                  q_t = 𝒩(√ᾱ_t m, V_t),  V_t = ᾱ_t Σ + (1 − ᾱ_t) I
-                ε* = √(1 − ᾱ_t) V_t⁻¹ (x − √ᾱ_t m)
+    Gaussian    x_0 ~ 𝒩(m, s²), pixel by pixel     v = ᾱ_t s² + 1 − ᾱ_t
+                ε* = √(1 − ᾱ_t) (x − √ᾱ_t m)/v
 
     mixture     x_0 ~ Σ_k w_k 𝒩(m_k, s_k² I)   v_k = ᾱ_t s_k² + 1 − ᾱ_t
                 r_k ∝ w_k 𝒩(x; √ᾱ_t m_k, v_k I)
@@ -59,51 +59,6 @@ class GaussianOracle:
         off_centre = x - xp.sqrt(alpha_bar) * xp.asarray(self.mean)
         v = alpha_bar * xp.asarray(self.variance) + noise2
         eps: Array = xp.sqrt(noise2) * off_centre / v
-        return eps.astype(xt.dtype)
-
-
-class CorrelatedGaussianOracle:
-    """Pixels that depend on each other: x_0, flattened, ~ 𝒩(mean, covariance); few pixels.
-
-    With Σ = U Λ Uᵀ the inverse of V_t is U (ᾱ_t Λ + 1 − ᾱ_t)⁻¹ Uᵀ for all t.
-
-    Args:
-        schedule: the original chain's.
-        mean: (H, W, C).
-        covariance: (D, D) with D = H W C, symmetric and positive semi-definite.
-
-    Raises:
-        UsageError: ``covariance`` is not such a matrix.
-    """
-
-    def __init__(
-        self, schedule: NoiseSchedule, mean: npt.ArrayLike, covariance: npt.ArrayLike
-    ) -> None:
-        self.schedule = schedule
-        self.mean = np.asarray(mean, np.float64)
-        sigma = np.asarray(covariance, np.float64)
-        size = self.mean.size
-        if sigma.shape != (size, size) or not np.allclose(sigma, sigma.T):
-            raise UsageError(
-                f"the covariance of {size} pixels is a symmetric matrix of {size} rows",
-                cause=f"shape {sigma.shape}",
-            )
-        eigenvalues, self._axes = np.linalg.eigh(sigma)
-        # Rounding may leave an eigenvalue of 0 a little below it.
-        self._spread = np.where(np.abs(eigenvalues) < 1e-12 * np.abs(sigma).max(), 0.0, eigenvalues)
-        _check_variances(self._spread)
-
-    def __call__(self, xt: Array, t: IntArray) -> Array:
-        """Return ε* (N, H, W, C)."""
-        xp = xp_of(xt)
-        _check_shape(xt, self.mean.shape)
-        x, alpha_bar, noise2 = _in_float64(self.schedule, xt, t)
-        off_centre = x - xp.sqrt(alpha_bar) * xp.asarray(self.mean)
-        column = (len(xt), 1)
-        axes = xp.asarray(self._axes)
-        v = alpha_bar.reshape(column) * xp.asarray(self._spread) + noise2.reshape(column)
-        solved = (off_centre.reshape(len(xt), -1) @ axes / v) @ axes.T
-        eps: Array = xp.sqrt(noise2) * solved.reshape(xt.shape)
         return eps.astype(xt.dtype)
 
 
