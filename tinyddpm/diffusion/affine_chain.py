@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyddpm.arrays import Array
-from tinyddpm.diffusion.bound import per_image_sum
+from tinyddpm.diffusion.arguments import check_images
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
-from tinyddpm.diffusion.lookup import check_images
+from tinyddpm.diffusion.per_image import per_image_sum
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.errors import UsageError
 

@@ -29,10 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_host, xp_of
+from tinyddpm.diffusion.arguments import check_images, check_model, check_times
 from tinyddpm.diffusion.decoder import DecoderSaved, log_probability, log_probability_backward
 from tinyddpm.diffusion.kl import NormalKlSaved, normal_kl, normal_kl_backward
-from tinyddpm.diffusion.lookup import check_images, check_times, per_image
-from tinyddpm.diffusion.sampling import Model, check_model
+from tinyddpm.diffusion.per_image import per_image, per_image_sum
+from tinyddpm.diffusion.sampling import Model
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.rng import Stream, normal
 
@@ -190,9 +191,3 @@ def snr_weights(schedule: NoiseSchedule) -> Table:
     weights = np.zeros_like(schedule.beta)
     weights[1:] = 0.5 * (schedule.snr[:-1] - schedule.snr[1:])
     return weights
-
-
-def per_image_sum(x: Array) -> Array:
-    """Return the sums over all axes but the first, (N,)."""
-    total: Array = x.sum(axis=tuple(range(1, x.ndim)))
-    return total

@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, xp_of
-from tinyddpm.diffusion.lookup import check_images, check_times, per_image
-from tinyddpm.diffusion.sampling import Model, SampleStep, check_model, check_shape, last_image
+from tinyddpm.diffusion.arguments import check_images, check_model, check_shape, check_times
+from tinyddpm.diffusion.per_image import per_image
+from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError
 from tinyddpm.rng import Stream, normal

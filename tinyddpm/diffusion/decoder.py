@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, xp_of
-from tinyddpm.diffusion.lookup import check_choice
+from tinyddpm.diffusion.arguments import check_choice
 from tinyddpm.ops.normal import cdf, log_cdf, log_cdf_derivative
 
 Decoder = Literal["exact", "tanh", "rectangle"]

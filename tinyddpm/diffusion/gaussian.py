@@ -23,12 +23,13 @@ import numpy as np
 
 from tinyddpm.arrays import Array, IntArray, xp_of
 from tinyddpm.diffusion import bound, ddim, losses, sampling
+from tinyddpm.diffusion.arguments import check_choice, check_images, check_times
 from tinyddpm.diffusion.learned_variance import (
     LogVarianceSaved,
     learned_log_variance,
     learned_log_variance_backward,
 )
-from tinyddpm.diffusion.lookup import check_choice, check_images, check_times, per_image
+from tinyddpm.diffusion.per_image import per_image
 from tinyddpm.diffusion.respacing import check_timesteps, respaced_schedule, strided_timesteps
 from tinyddpm.diffusion.schedule import NoiseSchedule, Table
 from tinyddpm.errors import UsageError

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion.lookup import check_images
+from tinyddpm.diffusion.arguments import check_images
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.errors import UsageError
 

@@ -24,8 +24,8 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from tinyddpm.arrays import Array, IntArray, xp_of
+from tinyddpm.diffusion.arguments import check_choice, check_images, check_times
 from tinyddpm.diffusion.bound import TermSaved, bound_term, bound_term_backward
-from tinyddpm.diffusion.lookup import check_choice, check_images, check_times
 from tinyddpm.errors import UsageError
 
 if TYPE_CHECKING:

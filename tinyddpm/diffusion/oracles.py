@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion.lookup import check_times, per_image
+from tinyddpm.diffusion.arguments import check_times
+from tinyddpm.diffusion.per_image import per_image
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import UsageError
 from tinyddpm.ops.softmax import softmax

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, to_device, xp_of
-from tinyddpm.errors import UsageError
+from tinyddpm.diffusion.arguments import check_model, check_shape
 from tinyddpm.rng import Stream, normal
 
 if TYPE_CHECKING:
@@ -111,31 +111,6 @@ def sample(
         device=device,
     )
     return last_image(steps, progress)
-
-
-def check_model(model: Model) -> None:
-    """Raise unless ``model`` can be called.
-
-    Raises:
-        UsageError: it cannot, as a UNet, which counts time from 0 and returns two things.
-    """
-    if not callable(model):
-        raise UsageError(
-            "the model is a function of x_t and the paper's t, which gives the network's output",
-            cause=f"got {type(model).__name__}",
-            remedy="lambda xt, t: network.forward(xt, t - 1)[0] for a UNet",
-        )
-
-
-def check_shape(shape: tuple[int, ...]) -> None:
-    """Raise unless ``shape`` is one of images (N, H, W, C), or of anything else (N, …).
-
-    Raises:
-        UsageError: it is not.
-    """
-    sizes = np.asarray(shape)
-    if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or sizes.min() < 0:
-        raise UsageError("the shape of the images must be (N, H, W, C)", cause=f"got {shape!r}")
 
 
 def last_image(steps: Iterator[SampleStep], progress: Callable[[int], None] | None) -> Array:

@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray
-from tinyddpm.diffusion.lookup import check_images, check_times, per_image
+from tinyddpm.diffusion.arguments import check_images, check_times
+from tinyddpm.diffusion.per_image import per_image
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyddpm.arrays import Array, xp_of
-from tinyddpm.diffusion.bound import per_image_sum
 from tinyddpm.diffusion.decoder import log_probability
+from tinyddpm.diffusion.per_image import per_image_sum
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.rng import Stream, normal
 

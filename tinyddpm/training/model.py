@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, resolve_device, to_device, to_host
 from tinyddpm.data.pixels import to_bytes
+from tinyddpm.diffusion.arguments import check_choice, check_whole
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
-from tinyddpm.diffusion.lookup import check_choice, check_whole
 from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision

@@ -1,19 +1,16 @@
-"""From a table over t to one coefficient per image, and what is asked of the arguments."""
+"""What is asked of the arguments that many functions of a chain share.
+
+Every function here raises a ``UsageError`` that names what is wrong, or returns.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion.schedule import Table
+from tinyddpm.arrays import Array, IntArray
 from tinyddpm.errors import UsageError
-
-
-def per_image(table: Table, t: IntArray, x: Array) -> Array:
-    """Return ``table[t]`` as (N, 1, 1, 1) in the dtype and on the device of ``x`` (N, H, W, C)."""
-    column = table[t].reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype)
-    coefficients: Array = xp_of(x).asarray(column)
-    return coefficients
 
 
 def check_choice(name: str, choice: str, choices: tuple[str, ...]) -> None:
@@ -83,3 +80,28 @@ def check_times(t: int | IntArray, n: int, *, first: int, last: int) -> IntArray
             cause=f"t from {times.min()} to {times.max()}",
         )
     return np.broadcast_to(times, (n,))
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raise unless ``shape`` is one of images (N, H, W, C), or of anything else (N, …).
+
+    Raises:
+        UsageError: it is not.
+    """
+    sizes = np.asarray(shape)
+    if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or sizes.min() < 0:
+        raise UsageError("the shape of the images must be (N, H, W, C)", cause=f"got {shape!r}")
+
+
+def check_model(model: Callable[..., Array]) -> None:
+    """Raise unless ``model`` can be called.
+
+    Raises:
+        UsageError: it cannot, as a UNet, which counts time from 0 and returns two things.
+    """
+    if not callable(model):
+        raise UsageError(
+            "the model is a function of x_t and the paper's t, which gives the network's output",
+            cause=f"got {type(model).__name__}",
+            remedy="lambda xt, t: network.forward(xt, t - 1)[0] for a UNet",
+        )
