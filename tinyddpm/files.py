@@ -52,6 +52,19 @@ def write_atomically(
         _remove(temporary)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, the whole of it or nothing (see ``write_atomically``).
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    write_atomically(path, write)
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn an OSError met while writing ``path`` into a StorageError that names it."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.sample_quality import Quality
-from tinyddpm.files import write_atomically
+from tinyddpm.files import write_text
 from tinyddpm.training.config import flat
 
 
@@ -114,11 +114,7 @@ def write(path: Path, record: Record) -> None:
         StorageError: it cannot be written.
     """
     text = json.dumps(asdict(record), indent=2, allow_nan=False, ensure_ascii=False)
-
-    def fill(file: BinaryIO) -> None:
-        file.write(f"{text}\n".encode())
-
-    write_atomically(path, fill)
+    write_text(path, f"{text}\n")
 
 
 def read(path: Path, conditions: dict[str, Any]) -> Record | None:

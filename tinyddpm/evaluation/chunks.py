@@ -12,14 +12,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tinyddpm.data.array_file import load_exactly
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import DataError
-from tinyddpm.files import storage_errors, write_atomically
+from tinyddpm.files import storage_errors, write_atomically, write_text
 
 CHUNK = 128  # images; a multiple of all presets' shards
 
@@ -66,7 +66,7 @@ class ChunkFolder:
         """
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "settings.json", self._write_settings)
+        write_text(self.path / "settings.json", f"{self.text}\n")
         chunks = []
         for i in range(chunk_count(images)):
             chunk = self._read(i)
@@ -75,9 +75,6 @@ class ChunkFolder:
                 self._keep(i, chunk)
             chunks.append(chunk)
         return np.concatenate(chunks)[:images]
-
-    def _write_settings(self, file: BinaryIO) -> None:
-        file.write(f"{self.text}\n".encode())
 
     def _keep(self, i: int, chunk: ByteArray) -> None:
         write_atomically(self._file(i), lambda file: np.savez_compressed(file, images=chunk))

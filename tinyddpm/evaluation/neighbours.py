@@ -14,6 +14,7 @@ import numpy as np
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.evaluation.estimate import Floats
+from tinyddpm.evaluation.lenet import pixels
 from tinyddpm.parallel import Workers, shard_slices
 
 _QUERIES, _CANDIDATES = 256, 4096  # images in one matrix product
@@ -30,13 +31,13 @@ def nearest(queries: ByteArray, candidates: ByteArray, workers: Workers) -> Neig
     """Return the nearest of ``candidates`` (M, H, W, C) to each of ``queries`` (N, H, W, C)."""
     known = candidates.reshape(len(candidates), -1)
     asked = queries.reshape(len(queries), -1)
-    blocks = [_unit(known[part]) for part in shard_slices(len(known), _CANDIDATES)]
+    blocks = [pixels(known[part]) for part in shard_slices(len(known), _CANDIDATES)]
     squares = [np.square(block).sum(axis=1) for block in blocks]
     slices = shard_slices(len(asked), _QUERIES)
     found: list[IntArray] = []
 
     def compute(_: int, index: int) -> IntArray:
-        return _nearest_in(_unit(asked[slices[index]]), blocks, squares)
+        return _nearest_in(pixels(asked[slices[index]]), blocks, squares)
 
     workers.run(len(slices), compute, lambda _, index: found.append(index))
     chosen = np.concatenate(found)
@@ -58,7 +59,3 @@ def _nearest_in(queries: Array, blocks: list[Array], squares: list[Array]) -> In
         least = np.minimum(value, least)
         start += len(block)
     return index
-
-
-def _unit(images: ByteArray) -> Array:
-    return images.astype(np.float32) / np.float32(255)

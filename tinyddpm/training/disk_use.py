@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from tinyddpm.training.checkpoint import FLAT
 from tinyddpm.training.config import RunConfig
+from tinyddpm.training.run_directory import KEPT
 
-KEPT = 3  # checkpoints of a run
 METRICS_LINE = 240  # bytes, about
 
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from tinyddpm.errors import CheckpointError, TinyDDPMError
 from tinyddpm.training.config import RunConfig
-from tinyddpm.training.run_directory import RunDirectory
+from tinyddpm.training.run_directory import RunDirectory, step_of
 
 State = Literal["running", "finished", "stopped"]
 
@@ -156,7 +156,7 @@ def _last_saved(run: RunDirectory) -> int:
         whole = zipfile.is_zipfile(file)
     if not whole:
         raise CheckpointError(f"{saved.name} is cut short, or is no checkpoint")
-    return int(saved.stem.removeprefix("step-"))
+    return step_of(saved)
 
 
 def _last_written(run: RunDirectory) -> float:

@@ -19,15 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinyddpm
 from tinyddpm.errors import CheckpointError, UsageError
-from tinyddpm.files import remove_leftovers, storage_errors, write_atomically
+from tinyddpm.files import remove_leftovers, storage_errors, write_text
 from tinyddpm.training.checkpoint import Checkpoint, read, save
 from tinyddpm.training.lock import exclusive_lock
+
+KEPT = 3  # checkpoints of a run, unless told
 
 _STEP_NAME = re.compile(r"step-(\d{8,})\.npz")
 
@@ -68,7 +70,7 @@ class RunDirectory:
                     f"{path} is taken: it is not a new or empty folder",
                     remedy=f"{go_on if run.checkpoints.is_dir() else ''}another --out",
                 ) from error
-        _write_text(path / "env.json", json.dumps(environment(), indent=2) + "\n")
+        write_text(path / "env.json", json.dumps(environment(), indent=2) + "\n")
         run.write_config(config)
         return run
 
@@ -91,7 +93,7 @@ class RunDirectory:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write ``config.json``, for people and for a run that has no checkpoint yet."""
         text = json.dumps(config, indent=2, allow_nan=False)
-        _write_text(self.path / "config.json", f"{text}\n")
+        write_text(self.path / "config.json", f"{text}\n")
 
     def read_config(self) -> dict[str, Any]:
         """Return what ``config.json`` holds; once there is a checkpoint, that one's config counts.
@@ -134,7 +136,7 @@ class RunDirectory:
                 remove_leftovers(folder)
             yield
 
-    def save_checkpoint(self, checkpoint: Checkpoint, *, keep: int = 3) -> Path:
+    def save_checkpoint(self, checkpoint: Checkpoint, *, keep: int = KEPT) -> Path:
         """Write ``checkpoint``, point ``latest`` at it, keep it and the ``keep − 1`` before it.
 
         At least two are kept. Checkpoints of later steps, which a run that had to go back has yet
@@ -146,7 +148,7 @@ class RunDirectory:
         """
         path = self.checkpoints / f"step-{checkpoint.step:08d}.npz"
         save(path, checkpoint)
-        _write_text(self.checkpoints / "latest", f"{path.name}\n")
+        write_text(self.checkpoints / "latest", f"{path.name}\n")
         earlier = [other for other in self.saved() if step_of(other) < checkpoint.step]
         for old in earlier[max(keep, 2) - 1 :]:
             with storage_errors(old):
@@ -215,7 +217,7 @@ class RunDirectory:
         if self.metrics.exists():
             lines = self.metrics.read_text("utf-8", errors="replace").split("\n")
             kept = [line for line in lines if _is_metrics_up_to(step, line)]
-            _write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+            write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 
 
 def next_free(root: Path, name: str) -> Path:
@@ -273,10 +275,3 @@ def _is_metrics_up_to(step: int, line: str) -> bool:
         return bool(json.loads(line)["step"] <= step)
     except (ValueError, LookupError, TypeError):
         return False
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
