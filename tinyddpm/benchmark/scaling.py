@@ -120,9 +120,9 @@ def shard_seconds(config: UNetConfig, images: int) -> float:
 
 def least_arithmetic(config: UNetConfig) -> UNetConfig:
     """The network of the same calls with the fewest operations."""
-    levels = len(config.channels)
-    narrow = replace(config, channels=(4,) * levels, groups=2, heads=1, dropout=0.0)
-    return _of_size(narrow, 2 ** (levels - 1))
+    widths = (4,) * len(config.channels)
+    narrow = replace(config, channels=widths, groups=2, heads=1, dropout=0.0)
+    return narrow.resized(config.divisor)
 
 
 def _by_channels(config: UNetConfig) -> Iterator[UNetConfig]:
@@ -133,14 +133,7 @@ def _by_channels(config: UNetConfig) -> Iterator[UNetConfig]:
 
 
 def _by_size(config: UNetConfig) -> Iterator[UNetConfig]:
-    least = 2 ** (len(config.channels) - 1)
+    least = config.divisor
     sizes = {max(least, round(config.image_size * f / least) * least) for f in _FACTORS}
     for size in sorted(sizes):
-        yield _of_size(config, size)
-
-
-def _of_size(config: UNetConfig, size: int) -> UNetConfig:
-    """The network for images of another size, attention staying on its levels."""
-    levels = [config.sizes.index(pixels) for pixels in config.attention_at]
-    attention_at = tuple(size >> level for level in levels)
-    return replace(config, image_size=size, attention_at=attention_at)
+        yield config.resized(size)

@@ -81,23 +81,25 @@ class AffineChain:
         """
         self._check(x0)
         schedule = self.diffusion.schedule
-        terms = [per_image_sum(0.5 * self._reconstruction(x0))]
-        terms += [per_image_sum(0.5 * self._denoising(x0, t)) for t in range(2, schedule.T + 1)]
+        terms = [per_image_sum(self._reconstruction(x0))]
+        terms += [per_image_sum(self._denoising(x0, t)) for t in range(2, schedule.T + 1)]
         signal2, noise2 = schedule.alpha_bar[-1], schedule.one_minus_alpha_bar[-1]
         terms.append(per_image_sum(0.5 * (signal2 * x0**2 - signal2 - np.log(noise2))))
         return np.stack(terms)
 
     def _reconstruction(self, x0: Array) -> Array:
-        """2 L_0 of each pixel."""
+        """L_0 of each pixel."""
         variance = self.variance[1]
-        twice: Array = np.log(2.0 * np.pi * variance) + self._square_error(x0, 1) / variance
-        return twice
+        square = self._square_error(x0, 1) / variance
+        nats: Array = 0.5 * (np.log(2.0 * np.pi * variance) + square)
+        return nats
 
     def _denoising(self, x0: Array, t: int) -> Array:
-        """2 L_{t−1} of each pixel."""
+        """L_{t−1} of each pixel."""
         ratio = self.diffusion.schedule.beta_tilde[t] / self.variance[t]
-        twice: Array = ratio - 1.0 - np.log(ratio) + self._square_error(x0, t) / self.variance[t]
-        return twice
+        square = self._square_error(x0, t) / self.variance[t]
+        nats: Array = 0.5 * (ratio - 1.0 - np.log(ratio) + square)
+        return nats
 
     def _square_error(self, x0: Array, t: int) -> Array:
         """E d² of each pixel, over q(x_t | x_0)."""

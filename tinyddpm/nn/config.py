@@ -7,7 +7,7 @@ The switches cover two published families exactly: Ho et al. 2020 as re-implemen
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -160,6 +160,16 @@ class UNetConfig:
                 f"attention_at must name resolutions of the levels, {self.sizes}: "
                 f"got {self.attention_at}"
             )
+
+    def resized(self, size: int) -> UNetConfig:
+        """Return the network for images of ``size`` pixels, attention on the levels where it was.
+
+        Raises:
+            UsageError: the network cannot halve them as often as it has to.
+        """
+        levels = [self.sizes.index(pixels) for pixels in self.attention_at]
+        attention_at = tuple(size >> level for level in levels)
+        return replace(self, image_size=size, attention_at=attention_at)
 
     @classmethod
     def preset(cls, name: str) -> UNetConfig:

@@ -236,13 +236,10 @@ def fit_to(
     if height != width:
         raise UsageError(f"images must be square: got {height}×{width} pixels")
     outputs = 2 * channels if config.diffusion.variance == "learned" else channels
-    levels = [config.network.sizes.index(size) for size in config.network.attention_at]
     network = replace(
-        config.network,
-        image_size=height,
+        config.network.resized(height),
         in_channels=channels,
         out_channels=outputs,
-        attention_at=tuple(height >> level for level in levels),
         classes=len(class_names),
         time_scale=_time_scale(config),
     )
