@@ -50,7 +50,7 @@ class Processes(Generic[TaskT, ResultT]):
 
     def __init__(self, count: int, work: Callable[[TaskT], ResultT]) -> None:
         self._count, self._work = count, work
-        self._hands: list[_Hand] = []
+        self._processes: list[_Process] = []
 
     def run(self, tasks: Sequence[TaskT], commit: Callable[[int, ResultT], None]) -> None:
         """As in ``Crew``: task i is done by process i mod W. A single task is done here.
@@ -71,11 +71,11 @@ class Processes(Generic[TaskT, ResultT]):
         count = min(self._count, len(tasks))
         self._begin(count)
         for index in range(len(tasks) + count):
-            hand, earlier = self._hands[index % count], index - count
+            process, earlier = self._processes[index % count], index - count
             if earlier >= 0:
-                commit(earlier, hand.result())
+                commit(earlier, process.result())
             if index < len(tasks):
-                hand.begin(tasks[index])
+                process.begin(tasks[index])
 
     def _begin(self, count: int) -> None:
         """See to it that there are ``count`` processes, which never see a signal: what stops the
@@ -84,20 +84,20 @@ class Processes(Generic[TaskT, ResultT]):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            while len(self._hands) < count:
-                self._hands.append(_Hand(self._work))
+            while len(self._processes) < count:
+                self._processes.append(_Process(self._work))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the processes, at work or not; their memory is counted before."""
         peak_memory()
-        while self._hands:
-            self._hands.pop().end()
+        while self._processes:
+            self._processes.pop().end()
 
 
 @final
-class _Hand:
+class _Process:
     """One process."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:

@@ -28,7 +28,8 @@ class Shard(NamedTuple):
     """What a worker is told of its part of a step's batch.
 
     Attributes:
-        weights: which they are, by how many times they were prepared.
+        step: of the training.
+        version: of the weights, by how many times they were prepared.
         number: of the shard.
         places: of its images in the batch (N,).
         indices: of its images in the data set (N,).
@@ -37,7 +38,7 @@ class Shard(NamedTuple):
     """
 
     step: int
-    weights: int
+    version: int
     number: int
     places: IntArray
     indices: IntArray
@@ -47,7 +48,7 @@ class Shard(NamedTuple):
     def part(self, number: int, images: slice) -> Shard:
         """Return shard ``number`` of a batch that is told of in the same way, its ``images``."""
         places, indices, t = self.places[images], self.indices[images], self.t[images]
-        return Shard(self.step, self.weights, number, places, indices, t, self.dlosses[images])
+        return Shard(self.step, self.version, number, places, indices, t, self.dlosses[images])
 
 
 @final
@@ -87,21 +88,21 @@ class ShardWork:
             shared[...] = value
             self._parameters.bind(shared, self._parameters.grad)
         self._replicas = [network.replica() for _ in range(workers)]
-        self.prepared = 0  # how many times the weights were
+        self.version = 0  # of the weights that are prepared here
 
-    def prepare(self, times: int) -> None:
-        """See to it that the weights were prepared so many times: each process does it for itself,
-        threads find it done.
+    def prepare(self, version: int) -> None:
+        """Prepare the weights, unless this ``version`` of them is: processes each do it for
+        themselves, threads find it done.
         """
-        if self.prepared != times:
-            self.prepared = times
+        if self.version != version:
+            self.version = version
             self._parameters.prepare()
             for replica, _ in self._replicas:
                 replica.parameters.adopt_prepared(self._parameters)
 
     def __call__(self, shard: Shard) -> Array:
         """Find the gradient of ``shard``; return the losses of its images."""
-        self.prepare(shard.weights)
+        self.prepare(shard.version)
         worker = shard.number % len(self._replicas)
         network, slots = self._replicas[worker]
         empty_slots(slots)

@@ -145,8 +145,8 @@ class Trainer:
             self._work.add_gradient(number)
             losses[self._shards[number]] = shard_losses
 
-        self._work.prepare(self._work.prepared + 1)
-        whole = Shard(step, self._work.prepared, 0, places, indices, times, dlosses)
+        self._work.prepare(self._work.version + 1)
+        whole = Shard(step, self._work.version, 0, places, indices, times, dlosses)
         shards = [whole.part(number, images) for number, images in enumerate(self._shards)]
         self._crew.run(shards, commit)
         return losses, times, weights
