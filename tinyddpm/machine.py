@@ -9,20 +9,23 @@ from pathlib import Path
 
 _OWN = Path("/proc/self")
 worker_pids: set[int] = set()  # of the processes that work for this one and share its memory
-_peaks = [0]  # that were found so far: with workers that have ended since, perhaps
+_highest = [0]  # what ``peak_memory`` has returned so far, with workers that may have ended since
 
 
 def peak_memory() -> int:
-    """Return the most memory, in bytes, that this process has had in use (resident) so far, and its
-    workers beside it: they keep what they once had, and are counted before they end.
+    """Return the most memory, in bytes, that this process and its workers have had in use
+    (resident) so far.
+
+    Workers give nothing back while they live, and this is called before they end: so no peak of
+    theirs is missed.
     """
-    _peaks[0] = max(_peaks[0], _own_peak() + _beside())
-    return _peaks[0]
+    _highest[0] = max(_highest[0], _own_peak() + _beside())
+    return _highest[0]
 
 
 def resident_memory() -> int:
-    """Return the bytes that this process and its workers have in use now; the most so far where
-    that is all the system tells.
+    """Return the bytes that this process and its workers have in use now; where the system does not
+    tell that, the most so far.
     """
     own = _kibibytes(_OWN / "status", "VmRSS:")
     return peak_memory() if own is None else own + _beside()
@@ -38,7 +41,10 @@ def _beside() -> int:
 
 
 def _own_peak() -> int:
-    """Linux tells it in /proc; its getrusage would count the program that started this one, too."""
+    """The peak of this process alone, in bytes.
+
+    Linux tells it in /proc. Its getrusage would count the program that started this one, too.
+    """
     found = _kibibytes(_OWN / "status", "VmHWM:")
     if found is not None:
         return found
@@ -63,8 +69,10 @@ def _kibibytes(path: Path, key: str) -> int | None:
 
 
 def _words(path: Path) -> list[bytes]:
-    """What one of Linux's tables says; nothing where it is not there. A walk that is open when the
-    interpreter ends asks for this when there are no decoders any more.
+    """What one of Linux's tables says; nothing where it is not there.
+
+    As bytes: a sampler that is still open when the interpreter ends closes its workers then, which
+    asks for this when text can no longer be decoded.
     """
     try:
         return path.read_bytes().split()

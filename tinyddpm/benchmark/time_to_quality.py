@@ -90,7 +90,7 @@ class TimeToQuality:
         self.conditions = settings.conditions(self._classifier)
 
     def records(self) -> list[Record]:
-        """Return the record of each seed, measuring what there is none of.
+        """Return the record of each seed; what has no record yet is measured.
 
         Raises:
             UsageError: the folder holds records of other conditions, or other runs.

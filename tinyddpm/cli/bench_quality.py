@@ -23,7 +23,7 @@ SEEDS, SAMPLES, STEPS = 3, 10_000, 50
 
 
 class Column(NamedTuple):
-    """Of the table: its heading, its width, and the form of a number and of its spread."""
+    """A column of the table: its heading, its width, and the format of its numbers."""
 
     heading: str
     width: int

@@ -57,10 +57,14 @@ def load_data(
 def data_of(config: RunConfig, split: Split = "train", data_dir: Path | None = None) -> Dataset:
     """Return the run's data set, read as in training.
 
-    It is read from ``data_dir`` if that is given, else from where the training images were. Where
-    that is gone or lacks the split, it is read as if no folder were known: no more is downloaded
-    than is needed, and what is for training was not needed for the rest. Training images of one's
-    own are missed, and not sought elsewhere.
+    It is read from ``data_dir`` if that is given, else from the folder that the run recorded. Where
+    that folder is gone, or lacks the split, the set is looked for in the usual places: training
+    downloads the training files alone, so that the test files may be missing beside them. But
+    training images that lay in a folder of the user's own are not looked for elsewhere.
+
+    Raises:
+        MissingFilesError: a folder that the user named lacks files of the set.
+        DataError: the set is nowhere, or damaged.
     """
 
     def read(folder: Path | None) -> Dataset:

@@ -202,8 +202,7 @@ CONCEPTS = (
         divide the integrand by q, and the integral becomes an expectation over forward paths.
         The logarithm is concave: a chord lies below the curve, so the mean of the logarithms
         lies below the logarithm of the mean. That gives a bound which needs only expectations.
-        It is short of
-        the truth by KL(q(x_1 … x_T | x_0) ‖ p_θ(x_1 … x_T | x_0)).""",
+        It is short of the truth by KL(q(x_1 … x_T | x_0) ‖ p_θ(x_1 … x_T | x_0)).""",
         equation="""log p_θ(x_0) = log E_q[p_θ(x_0 … x_T)/q(x_1 … x_T | x_0)]
                      ≥ E_q[log p_θ(x_0 … x_T)/q(x_1 … x_T | x_0)]   since log E[X] ≥ E[log X]""",
         functions=(AffineChain.bound_terms, AffineChain.log_likelihood),

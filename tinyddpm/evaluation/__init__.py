@@ -1,1 +1,1 @@
-"""How good a trained model is, in numbers that can be compared: its likelihood, in bits/dim."""
+"""How good a trained model is, in numbers that can be compared: its bits/dim, and its samples."""

@@ -34,14 +34,15 @@ _FILES = 1 << 20  # as many as most systems let a process open
 
 
 def shared_zeros(count: int) -> Array:
-    """Return ``count`` float32 zeros in memory that this process will share with those forked."""
+    """Return ``count`` float32 zeros, in memory that processes forked later will share."""
     return np.frombuffer(mmap.mmap(-1, count * 4), np.float32)
 
 
 @final
 class Processes(Generic[TaskT, ResultT]):
-    """Forked when there is work for the first time; what changes in this process later, they do
-    not see.
+    """A crew of processes, forked when there is work for the first time.
+
+    They do not see what changes in this process later.
 
     Args:
         count: how many.
@@ -78,8 +79,10 @@ class Processes(Generic[TaskT, ResultT]):
                 process.begin(tasks[index])
 
     def _begin(self, count: int) -> None:
-        """See to it that there are ``count`` processes, which never see a signal: what stops the
-        other process stops them, and that may want the results of this step first.
+        """See to it that there are ``count`` processes, with all signals blocked.
+
+        A Ctrl-C goes to every process of a terminal. This one decides what it means, and may want
+        the results of the step first; then it ends the others.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
@@ -147,8 +150,8 @@ class _Process:
 def _fork() -> int:
     try:
         with warnings.catch_warnings():
-            # Python 3.12 and later warn that another thread may hold a lock that a child waits for:
-            # one that is in the midst of NumPy or BLAS, as ours never are when this one forks.
+            # Python 3.12 and later warn that another thread may hold a lock that the child will
+            # wait for. Ours hold none when this one forks: none is inside NumPy or BLAS then.
             warnings.simplefilter("ignore", DeprecationWarning)
             return os.fork()
     except OSError as error:
@@ -158,10 +161,11 @@ def _fork() -> int:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> NoReturn:
-    """Do what comes through ``pipe`` until its other end is closed: that of a dead process is.
+    """Do the tasks that come through ``pipe`` until its other end is closed, as that of a dead
+    process is.
 
-    Of the other's files none is kept, for a lock on one would be too, and of its rubbish none is
-    collected here.
+    The files that the first process had open are closed here, for a lock on one of them would be
+    held as well; and the objects that it had are left alone by the garbage collector.
     """
     try:
         gc.freeze()

@@ -73,8 +73,8 @@ class Workers:
     def crew(
         self, work: Callable[[TaskT], ResultT], *, apart: bool = False
     ) -> Crew[TaskT, ResultT]:
-        """Return as many workers for ``work``: a thread each, or where they are to be ``apart``
-        and the system can do it, a process each.
+        """Return a crew of as many workers for ``work``: of threads, or of processes if they are to
+        be ``apart`` and the system can do it.
         """
         if not (apart and self.can_be_apart()):
             return _Threads(self, work)
@@ -110,8 +110,10 @@ class Workers:
 
 
 def _can_fork() -> bool:
-    """macOS's BLAS does not survive a fork, nor perhaps one that is not held to one thread; and
-    where this thread is not the first, another may be in the midst of a product.
+    """Whether a fork is safe here.
+
+    macOS's BLAS does not survive one, and one whose threads are not held to one may not either.
+    Nor is it safe from another thread than the first: then others may be inside a product.
     """
     held = blas_threads() is not None and threading.current_thread() is threading.main_thread()
     return held and sys.platform.startswith("linux")
@@ -167,8 +169,10 @@ class _Turn:
             self._changed.notify_all()
 
     def raise_error(self) -> None:
-        """Raise what was failed with, and forget it: its traceback knows who knows this object, and
-        such a cycle would keep the work alive.
+        """Raise the error, if there is one, and forget it.
+
+        Its traceback refers to frames that refer to this object: a cycle, which would keep the work
+        and its arrays alive.
         """
         error, self.error = self.error, None
         try:

@@ -2,10 +2,14 @@
 
 Drawing the batch, forward, backward, clipping, Adam and EMA follow one another on the device, and
 whatever differs between two steps (the number of the step above all) lies in its memory. The host
-only launches. Every 64 steps it has copied what they found, and some steps later, when the copy has
-surely come, begins to report on one of them with each that it launches: the device never waits for
-it. The numbers are those of ``training.step``, up to rounding, and so a run may go from one device
-to another.
+only launches.
+
+Losses and norms stay on the device for 64 steps and are then copied together. The host waits some
+steps more, until the copy has surely arrived; from then on, with each step that it launches, it
+reports on an old one. So the device never waits for the host.
+
+The numbers are those of ``training.step``, up to rounding, and so a run may go from one device to
+another.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """What a run will take, before it is begun: found by doing its first few steps for real.
 
-Memory is the most that the process and its workers have had after these steps and the beginning of
-a preview, for all that follow do the same; of a GPU, what is taken by then. Time is the median of
-the steps after the first, times the steps to be done, and the previews between them.
+Memory is the most that the process and its workers have had in use after these steps and the
+beginning of a preview, since all later steps do the same; on a GPU it is what is taken by then.
+Time is the median of the steps after the first, times the steps to be done, plus the previews.
 
-On a CPU a step takes its shards in turn. Of a long one only the first few are timed, and the rest
-take as long; and no step is done at all if there is not the memory that it takes at the least.
+On a CPU a step takes its shards in turn. If there are many, only the first few are timed, and the
+others are taken to last as long. If there is less memory than a step takes at the least, none is
+done.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@
     128 B           place, image, time, weight and loss of each of a batch's B images, and what they
                     are drawn from
 
-A is found by sending one image through the network. Of more images small maps are convolved in
-another way, which keeps more. What comes and goes within a layer is not counted, nor what the
-process has already, nor the copies of gradients that processes share, of small networks alone.
+A is found by sending one image through the network. (Of several images together, small maps are
+convolved in another way, which keeps more.) Not counted are what a layer needs while it is at work,
+what the process has in use before the run, and the copies of gradients that processes share: only
+small networks are trained by processes.
 """
 
 from __future__ import annotations

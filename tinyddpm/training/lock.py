@@ -14,7 +14,7 @@ from typing import TextIO
 from tinyddpm.errors import RunLockedError
 from tinyddpm.files import storage_errors
 
-PATIENCE_S = 0.2  # who only looks whether a lock is held, as ``overview`` does, soon lets go
+PATIENCE_S = 0.2  # ``overview`` holds the lock for a moment, to see whether it is free
 
 
 @contextmanager

@@ -58,8 +58,8 @@ class Overview:
 def folders(root: Path) -> list[Path]:
     """Return the folders in ``root`` that may be runs, in the order of their names.
 
-    In place of one that is no run but holds some, as a time to quality holds one for each seed,
-    there are those.
+    A folder that is no run itself but holds runs, such as ``bench --time-to-quality`` leaves, is
+    replaced by these.
     """
     if not root.is_dir():
         return []

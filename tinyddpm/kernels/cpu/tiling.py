@@ -40,7 +40,8 @@ _SYMMETRIC = (0, 1, -1, 2, -2)  # another F(4, 3), for ``doubled``
 class Tiling:
     """The matrices, and how tiles follow one another.
 
-    One is as good as another of its name: ``g`` is in float64 whatever the type of the images.
+    Two of one name are equal, whatever the type of the images: by it a weight's transform is kept,
+    which is made with ``g``, and that is in float64 for all of them.
     """
 
     name: str
