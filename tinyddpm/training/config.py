@@ -176,11 +176,6 @@ def differing(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (one, other) for (key, one), (_, other) in pairs if one != other}
 
 
-def differing_keys(a: RunConfig, b: RunConfig) -> list[str]:
-    """Return ``key: a's value → b's value`` for each key in which two configs differ."""
-    return [f"{key}: {one} → {other}" for key, (one, other) in differing(a, b).items()]
-
-
 def flat(plain: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Return the items of nested dictionaries, their keys joined by dots."""
     items: list[tuple[str, Any]] = []

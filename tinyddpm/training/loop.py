@@ -13,7 +13,7 @@ from tinyddpm.figures.grid import grid, save_png, zoom_for
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.parallel import Workers
 from tinyddpm.training.checkpoint import Checkpoint
-from tinyddpm.training.config import RunConfig, differing_keys
+from tinyddpm.training.config import RunConfig, differing
 from tinyddpm.training.device_step import DeviceTrainer
 from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.model import TrainedModel, check_parameters
@@ -21,7 +21,7 @@ from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.step import StepReport, Trainer
 
 PREVIEW_IMAGES, PREVIEW_STEPS = 16, 50
-MAY_CHANGE = ("train_steps:", "data_dir:")  # when a run is resumed
+MAY_CHANGE = {"train_steps", "data_dir"}  # when a run is resumed
 
 
 class Execution(NamedTuple):
@@ -192,12 +192,12 @@ def check_same_config(config: RunConfig, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: its cause lists the differing keys.
     """
-    saved = RunConfig.from_json(checkpoint.config)
-    differing = [k for k in differing_keys(saved, config) if not k.startswith(MAY_CHANGE)]
-    if differing:
+    pairs = differing(RunConfig.from_json(checkpoint.config), config)
+    changed = {key: pair for key, pair in pairs.items() if key not in MAY_CHANGE}
+    if changed:
         raise CheckpointError(
             "the run was begun with another configuration",
-            cause="; ".join(differing),
+            cause="; ".join(f"{key}: {one} → {other}" for key, (one, other) in changed.items()),
             remedy="leave these options out to go on with the run, or begin a new one",
         )
 
