@@ -11,7 +11,7 @@ from small_quality import BATCH, CHUNK, TEST, TRAIN, make_small, small_recipe
 from tinyddpm.benchmark import quality_record, time_to_quality
 from tinyddpm.benchmark.flops import forward_products
 from tinyddpm.benchmark.quality_record import Record, Verdict, summary
-from tinyddpm.benchmark.quality_settings import Settings
+from tinyddpm.benchmark.quality_settings import QualitySettings
 from tinyddpm.benchmark.time_to_quality import TimeToQuality, Watcher
 from tinyddpm.errors import CheckpointError, DataError, UsageError
 from tinyddpm.evaluation.classifier import shipped
@@ -23,7 +23,7 @@ from tinyddpm.training.run_directory import RunDirectory
 
 STEPS = 3
 SAMPLES = CHUNK + 8
-SMALL = Settings(train_steps=STEPS, seeds=1, samples=SAMPLES, steps=2, threads=1)
+SMALL = QualitySettings(train_steps=STEPS, seeds=1, samples=SAMPLES, steps=2, threads=1)
 
 
 class Silent:

@@ -19,7 +19,7 @@ DATA = MNIST.name
 MOST_SAMPLES = 60_000  # they are held against as many training images
 
 
-class Settings(NamedTuple):
+class QualitySettings(NamedTuple):
     """What to measure.
 
     Attributes:

@@ -34,7 +34,7 @@ from tinyddpm import data
 from tinyddpm.benchmark import quality_record
 from tinyddpm.benchmark.flops import BACKWARD, forward_products
 from tinyddpm.benchmark.quality_record import Record, Verdict
-from tinyddpm.benchmark.quality_settings import DATA, Settings
+from tinyddpm.benchmark.quality_settings import DATA, QualitySettings
 from tinyddpm.data import Dataset, Split
 from tinyddpm.data.download import RemoteFile
 from tinyddpm.data.folders import data_folders
@@ -84,7 +84,7 @@ class TimeToQuality:
         UsageError: the settings ask for what cannot be.
     """
 
-    def __init__(self, settings: Settings, out: Path, watcher: Watcher) -> None:
+    def __init__(self, settings: QualitySettings, out: Path, watcher: Watcher) -> None:
         self._settings, self._out, self._watcher = settings, out, watcher
         self._classifier = classifiers.shipped()
         self.conditions = settings.conditions(self._classifier)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from tinyddpm.benchmark.quality_record import Record, Summary, summary
-from tinyddpm.benchmark.quality_settings import Settings
+from tinyddpm.benchmark.quality_settings import QualitySettings
 from tinyddpm.benchmark.time_to_quality import LAST, TimeToQuality, Watcher
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS
@@ -58,7 +58,7 @@ class QualityRequest:
 
 def time_to_quality(request: QualityRequest) -> None:
     """Measure, and say what was found."""
-    settings = Settings(
+    settings = QualitySettings(
         preset=request.preset,
         train_steps=request.train_steps or 0,
         seeds=request.seeds,
