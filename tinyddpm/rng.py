@@ -72,6 +72,8 @@ def words(
 ) -> Words:
     """Return ``count`` random 32-bit words for each of ``samples``: (len(samples), count).
 
+    They are a function of seed, stream, step, sample and ``site`` (the layer, for dropout's masks).
+
     Raises:
         ValueError: the seed, the step, the site or a sample is no integer in [0, 2³²).
     """
@@ -94,16 +96,10 @@ def words(
 
 
 def uniform(
-    seed: int,
-    stream: Stream,
-    *,
-    step: int,
-    samples: IntArray,
-    shape: tuple[int, ...],
-    site: int = 0,
+    seed: int, stream: Stream, *, step: int, samples: IntArray, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
     """Return uniforms in the open interval (0, 1), float64, (len(samples), *shape)."""
-    drawn = words(seed, stream, step=step, samples=samples, count=math.prod(shape), site=site)
+    drawn = words(seed, stream, step=step, samples=samples, count=math.prod(shape))
     return ((drawn.astype(np.float64) + 0.5) * 2.0**-32).reshape(len(samples), *shape)
 
 

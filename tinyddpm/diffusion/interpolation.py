@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array
 from tinyddpm.errors import UsageError
-from tinyddpm.rng import Stream, normal
+from tinyddpm.rng import normal
 
 
 def slerp(first: Array, second: Array, fraction: float) -> Array:
@@ -72,19 +72,18 @@ def noise_rows(
     shape: tuple[int, ...],
     *,
     seed: int = 0,
-    stream: Stream = "sample",
     dtype: npt.DTypeLike = np.float32,
 ) -> Array:
     """Return x_T for ``rows`` of ``columns`` images of ``shape`` (H, W, C), row after row.
 
-    Row r goes from the x_T of image 2r to that of image 2r + 1 of a sampler with this ``seed`` and
-    ``stream``, in even steps along the arc.
+    Row r goes from the x_T of image 2r to that of image 2r + 1 of a sampler with this ``seed``,
+    in even steps along the arc.
 
     Raises:
         UsageError: there are fewer than two columns.
     """
     if columns < 2:
         raise UsageError(f"a row has two ends, and so at least two images: got {columns}")
-    x_T = normal(seed, stream, step=0, samples=np.arange(2 * rows), shape=shape, dtype=dtype)
+    x_T = normal(seed, "sample", step=0, samples=np.arange(2 * rows), shape=shape, dtype=dtype)
     arcs = [slerp(x_T[::2], x_T[1::2], f) for f in np.linspace(0.0, 1.0, columns)]
     return np.stack(arcs, axis=1).reshape(rows * columns, *shape)

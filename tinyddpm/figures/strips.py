@@ -21,9 +21,7 @@ _ZOOM, _GAP, _MARGIN = 4, 4, 18
 _INK, _GREY = (34, 38, 43), (110, 116, 124)
 
 
-def noised(
-    images: Array, schedule: NoiseSchedule, times: Sequence[int], *, seed: int = 0
-) -> list[Array]:
+def noised(images: Array, schedule: NoiseSchedule, times: Sequence[int]) -> list[Array]:
     """Return ``images`` (N, H, W, C) in [−1, 1] as they are at each of ``times``."""
     diffusion, samples = GaussianDiffusion(schedule), np.arange(len(images))
     shape, dtype = images.shape[1:], images.dtype
@@ -31,7 +29,7 @@ def noised(
         diffusion.q_sample(
             images,
             t,
-            rng.normal(seed, "preview", step=t, samples=samples, shape=shape, dtype=dtype),
+            rng.normal(0, "preview", step=t, samples=samples, shape=shape, dtype=dtype),
         )
         for t in times
     ]
