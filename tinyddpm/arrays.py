@@ -129,10 +129,10 @@ def compiled(cupy: ModuleType, code: str, what: str = "a kernel") -> Any:
 
 
 def to_device(x: Array, device: str) -> Array:
-    """Copy a host array to ``device``, named as in ``resolve_device``; on a CPU it is ``x`` itself.
+    """Copy a host array to ``device``, ``cpu``, ``cuda`` or ``auto``; on a CPU it is ``x`` itself.
 
     Raises:
-        DeviceError: as there.
+        DeviceError: as in ``resolve_device``.
     """
     if resolve_device(device) == "cpu":
         return x

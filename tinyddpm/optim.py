@@ -44,7 +44,10 @@ def global_norm(grad: Array) -> Array:
 
 
 def clip_by_norm(grad: Array, norm: Array, limit: float) -> None:
-    """Scale ``grad``, whose norm is ``norm``, down to the norm ``limit`` where it is longer."""
+    """Scale ``grad``, in place, by limit/norm where ``norm``, of the whole gradient, is the larger.
+
+    ``grad`` is flat, the gradient or a part of it; ``norm`` is what ``global_norm`` gives.
+    """
     grad *= xp_of(grad).minimum(1.0, limit / (norm + 1e-12)).astype(grad.dtype)
 
 
@@ -57,7 +60,7 @@ def ema_decay(step: int, decay: float) -> float:
 
 
 def ema(average: Array, value: Array, decay: float) -> None:
-    """Average ← decay · average + (1 − decay) · value, in place."""
+    """``average`` ← decay · average + (1 − decay) · value, in place; both flat, (P,)."""
     average += (1 - decay) * (value - average)
 
 

@@ -91,7 +91,10 @@ def log_probability_backward(dlog_p: Array, saved: DecoderSaved) -> tuple[Array,
 
 
 def tanh_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
-    """Return the log-probability that the published code computes, in the dtype of its inputs."""
+    """Return the log-probability that the published code computes, in nats.
+
+    Shapes are those of ``log_probability``; all of it is in the dtype of the inputs.
+    """
     xp = xp_of(mean)
     lower, upper = _edges(x0, mean, xp.exp(-0.5 * log_variance))
     p = _tanh_cdf(upper) - _tanh_cdf(lower)
@@ -100,7 +103,10 @@ def tanh_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
 
 
 def rectangle_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
-    """Return the logarithm of density × bin width, a squared error and constants."""
+    """Return the logarithm of density × bin width, a squared error and constants, in nats.
+
+    Shapes are those of ``log_probability``.
+    """
     xp = xp_of(mean)
     log_density = (x0 - mean) ** 2 * xp.exp(-log_variance) + log_variance + math.log(2 * math.pi)
     log_p: Array = -0.5 * log_density + math.log(2.0 * HALF_BIN)
@@ -108,7 +114,9 @@ def rectangle_log_probability(x0: Array, mean: Array, log_variance: Array) -> Ar
 
 
 def log_bins(mean: Array, log_variance: Array, decoder: Decoder = "exact") -> Array:
-    """Return the log-probability of each of the 256 levels, (..., 256), in nats.
+    """Return the log-probability of each of the 256 levels, (…, 256), in nats.
+
+    ``mean`` and ``log_variance`` are (…).
 
     Raises:
         UsageError: there is no such ``decoder``.

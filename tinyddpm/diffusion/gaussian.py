@@ -135,7 +135,7 @@ class GaussianDiffusion:
         return mean, per_image(self.schedule.beta_tilde, times, xt)
 
     def split(self, output: Array, xt: Array) -> tuple[Array, Array | None]:
-        """Return the prediction and v, of the shape of ``xt`` both; without a learned σ² v is None.
+        """Return the prediction and v, (N, H, W, C) like ``xt``; v is None unless σ² is learned.
 
         Raises:
             UsageError: the output has not the channels that the variance asks for.
@@ -170,7 +170,7 @@ class GaussianDiffusion:
         return x0_hat
 
     def predict_x0_backward(self, dx0_hat: Array, t: int | IntArray) -> Array:
-        """Return the gradient of the prediction from that of x̂_0."""
+        """Return the gradient of the prediction from that of x̂_0, both (N, H, W, C)."""
         signal, noise = self._rates(t, dx0_hat)
         if self.predict == "eps":
             return -noise / signal * dx0_hat
@@ -222,7 +222,11 @@ class GaussianDiffusion:
     def p_mean_variance_backward(
         self, dx0_hat: Array, dlog_variance: Array, t: int | IntArray
     ) -> Array:
-        """Return ``doutput`` from the gradients of x̂_0, before clipping, and of log σ²."""
+        """Return ``doutput`` from the gradients of x̂_0, before clipping, and of log σ².
+
+        Both are (N, H, W, C); ``doutput`` has the channels of the network's output. Where σ² is
+        fixed, the second is not used.
+        """
         dprediction = self.predict_x0_backward(dx0_hat, t)
         if self.variance != "learned":
             return dprediction

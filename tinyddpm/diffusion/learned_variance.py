@@ -32,6 +32,6 @@ def learned_log_variance(v: Array, lower: Array, upper: Array) -> tuple[Array, L
 
 
 def learned_log_variance_backward(dlog_variance: Array, saved: LogVarianceSaved) -> Array:
-    """Return ``dv``."""
+    """Return ``dv`` (N, H, W, C) for ``dlog_variance`` (N, H, W, C)."""
     lower, upper = saved
     return dlog_variance * (0.5 * (upper - lower))

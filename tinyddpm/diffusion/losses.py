@@ -125,9 +125,11 @@ def loss(
     """Return the mean loss of the images, a 0-d array, and its derivative by ``output``.
 
     Of a fixed variance it is L_simple by default, the mean of (ε − ε̂)² (Ho et al. 2020, eq. 14).
-    The arguments and errors are those of ``image_losses``. The loss of each image is multiplied by
-    its one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t. Those
-    of another shape are a UsageError.
+    The other arguments are those of ``image_losses``. The loss of each image is multiplied by its
+    one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t.
+
+    Raises:
+        UsageError: as in ``image_losses``, or ``weights`` are of another shape.
     """
     losses, saved = image_losses(
         diffusion, output, x0, xt, eps, t, objective=objective, vlb_weight=vlb_weight

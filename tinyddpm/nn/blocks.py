@@ -63,7 +63,9 @@ class ResBlock:
     def backward(
         self, dy: Array, saved: ResBlockSaved, demb: Array | None = None
     ) -> tuple[Array | Joined, Array]:
-        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
+        """Return ``(dx, demb)``, (N, H, W, C_in) and (N, E), for ``dy`` (N, H, W, C_out); the
+        ``demb`` of the blocks behind is added.
+        """
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)
         if saved.drop is not None:
@@ -104,7 +106,7 @@ class AttentionBlock:
         return y.reshape(x.shape), AttentionBlockSaved(norm, qkv, attended, out)
 
     def backward(self, dy: Array, saved: AttentionBlockSaved) -> Array:
-        """Return ``dx``."""
+        """Return ``dx`` for ``dy``, (N, H, W, C) both."""
         n, height, width, channels = dy.shape
         dh = self.out.backward(dy.reshape(n, height * width, channels), saved.out)
         dh = self.kernels.attention_backward(dh, saved.attention)
@@ -124,7 +126,7 @@ class Downsample:
         return self.conv.forward(x)
 
     def backward(self, dy: Array, saved: Any) -> Array:
-        """Return ``dx``."""
+        """Return ``dx`` (N, H, W, C) for ``dy`` (N, H/2, W/2, C)."""
         return self.conv.backward(dy, saved)
 
 
@@ -140,5 +142,5 @@ class Upsample:
         return self.conv.forward(x)
 
     def backward(self, dy: Array, saved: Any) -> Array:
-        """Return ``dx``."""
+        """Return ``dx`` (N, H, W, C) for ``dy`` (N, 2H, 2W, C)."""
         return self.conv.backward(dy, saved)

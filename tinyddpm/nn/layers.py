@@ -112,7 +112,7 @@ class Conv2d:
         return self.op(x, self.weight.prepared, self.bias.value, residual=residual)
 
     def backward(self, dy: Array, saved: Any) -> Array:
-        """Return ``dx``."""
+        """Return ``dx`` (N, H, W, C_in) for ``dy`` (N, H_out, W_out, C_out)."""
         dx: Array
         dx, dweight, dbias = self.op_backward(dy, saved)
         self.weight.grad += dweight

@@ -64,7 +64,7 @@ class EncoderLevel:
     def forward(
         self, h: Array, emb: Array, masks: Masks | None, skips: list[Array]
     ) -> tuple[Array, EncoderLevelSaved]:
-        """Map ``h`` to the next level's, and append each output to ``skips``."""
+        """Map ``h`` (N, H, W, C) to the next level's, and append each output to ``skips``."""
         stages = []
         for stage in self.stages:
             h, saved = stage.forward(h, emb, masks)
@@ -111,7 +111,7 @@ class DecoderLevel:
     def forward(
         self, h: Array, emb: Array, masks: Masks | None, skips: list[Array]
     ) -> tuple[Array, DecoderLevelSaved]:
-        """Map ``h`` to the next level's, popping one of ``skips`` for each stage."""
+        """Map ``h`` (N, H, W, C) to the next level's, popping one of ``skips`` for each stage."""
         joins, stages = [], []
         for stage in self.stages:
             h, join = self.kernels.concat(h, skips.pop())

@@ -122,7 +122,7 @@ class Parameters:
         return {p.name: p for p in self}
 
     def initial_values(self, seed: int, dtype: npt.DTypeLike) -> Array:
-        """Draw a flat buffer of initial values: each parameter's depend on its place and seed."""
+        """Draw the flat initial values, (count,): each parameter's depend on its place and seed."""
         flat = np.empty(self.count, dtype)
         start = 0
         for index, p in enumerate(self):
@@ -137,7 +137,10 @@ class Parameters:
     def bind(self, value: Array, grad: Array | None = None) -> None:
         """Make the flat buffers ``value`` and ``grad`` the home of all values and gradients.
 
-        Without a ``grad`` it is a new one of zeros.
+        Both are (count,); without a ``grad`` it is a new one of zeros.
+
+        Raises:
+            ValueError: ``value`` is of another shape.
         """
         if value.shape != (self.count,):
             raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")

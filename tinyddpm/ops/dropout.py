@@ -18,11 +18,11 @@ class DropoutSaved(NamedTuple):
 
 
 def dropout(x: Array, keep: Array, *, rate: float) -> tuple[Array, DropoutSaved]:
-    """Zero ``x`` where ``keep`` is false, and scale the rest by 1/(1 − rate)."""
+    """Zero ``x`` (…) where ``keep`` (…, bool) is false, and scale the rest by 1/(1 − rate)."""
     return x * keep * (1 / (1 - rate)), DropoutSaved(keep, rate)
 
 
 def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
-    """Return ``dx``."""
+    """Return ``dx`` for ``dy``, both of the shape of x."""
     keep, rate = saved
     return dy * keep * (1 / (1 - rate))

@@ -18,12 +18,12 @@ class ReluSaved(NamedTuple):
 
 
 def relu(x: Array) -> tuple[Array, ReluSaved]:
-    """Return max(x, 0), elementwise."""
+    """Return max(x, 0), elementwise, for ``x`` of any shape."""
     positive: Array = x.real > 0
     return x * positive, ReluSaved(positive)
 
 
 def relu_backward(dy: Array, saved: ReluSaved) -> Array:
-    """Return ``dx``."""
+    """Return ``dx`` for ``dy``, both of the shape of x."""
     dx: Array = dy * saved.positive
     return dx

@@ -19,12 +19,12 @@ class SiluSaved(NamedTuple):
 
 
 def silu(x: Array) -> tuple[Array, SiluSaved]:
-    """Return x · sigmoid(x), elementwise (Ramachandran et al. 2017)."""
+    """Return x · sigmoid(x), elementwise, for ``x`` of any shape (Ramachandran et al. 2017)."""
     return x * _sigmoid(x), SiluSaved(x)
 
 
 def silu_backward(dy: Array, saved: SiluSaved) -> Array:
-    """Return ``dx``."""
+    """Return ``dx`` for ``dy``, both of the shape of x."""
     (x,) = saved
     s = _sigmoid(x)
     dx: Array = dy * s * (1 + x * (1 - s))

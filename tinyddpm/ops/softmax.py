@@ -18,14 +18,14 @@ class SoftmaxSaved(NamedTuple):
 
 
 def softmax(x: Array) -> tuple[Array, SoftmaxSaved]:
-    """Return the softmax of ``x`` over its last axis."""
+    """Return the softmax of ``x`` (…, K) over its last axis, (…, K)."""
     e = xp_of(x).exp(x - x.real.max(axis=-1, keepdims=True))
     p = e / e.sum(axis=-1, keepdims=True)
     return p, SoftmaxSaved(p)
 
 
 def softmax_backward(dp: Array, saved: SoftmaxSaved) -> Array:
-    """Return ``dx``."""
+    """Return ``dx`` (…, K) for ``dp`` (…, K)."""
     (p,) = saved
     dx: Array = p * (dp - (dp * p).sum(axis=-1, keepdims=True))
     return dx

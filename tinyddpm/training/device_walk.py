@@ -97,7 +97,11 @@ class _Model:
             self._labels, self._null = (runtime.constant(self._nobody) for _ in range(2))
 
     def ask_for(self, labels: IntArray | None) -> None:
-        """Show ``labels`` (N,) to the network from now on, null labels without them."""
+        """Show ``labels`` (N,) to the network from now on, null labels without them.
+
+        Raises:
+            ValueError: there are no such classes.
+        """
         if self._labels is None:
             return
         labels, classes = self._nobody if labels is None else labels, self._network.config.classes
