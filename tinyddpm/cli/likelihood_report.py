@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
+from tinyddpm.cli.columns import labelled
 from tinyddpm.evaluation.decoder_limit import DecoderLimit
 from tinyddpm.evaluation.estimate import Estimate
 from tinyddpm.evaluation.ledger import Comparison, Ledger, ledger
 from tinyddpm.evaluation.likelihood import BoundDraws, Likelihood
 from tinyddpm.training.config import DiffusionConfig
+
+_line = partial(labelled, label_width=16, width=23)
 
 
 class Measured(NamedTuple):
@@ -148,10 +152,6 @@ def _about_limit(limit: DecoderLimit, reconstruction: Estimate) -> str:
         f"floor of L_0, clipped, for {kind}: {_number(limit.bits_per_dim, 5)} bits/dim at "
         f"sigma_1 = {limit.std:.5f}; here {_number(more, 5)} more"
     )
-
-
-def _line(label: str, *columns: str) -> str:
-    return "".join([f"{label:<16}", *(f" {column:>23}" for column in columns)]).rstrip()
 
 
 def _plus_minus(value: Estimate, places: int = 5) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tinyddpm.cli.columns import labelled
 from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.estimate import Estimate
 from tinyddpm.evaluation.lenet import CLASSES
 from tinyddpm.evaluation.sample_quality import REAL_DRAWS, SURE, Distance, Looks, Quality
 
 DEFINED_AT = 10_000  # samples, for R
+
+_line = partial(labelled, label_width=20, width=18)
 
 
 def table(quality: Quality, classifier: Classifier) -> Iterator[str]:
@@ -113,7 +117,3 @@ def _homogeneity(looks: Looks) -> str:
 
 def _share(share: Estimate) -> str:
     return f"{100 * share.mean:.2f} ± {100 * share.standard_error:.2f} %"
-
-
-def _line(label: str, *columns: str) -> str:
-    return "".join([f"{label:<20}", *(f" {column:>18}" for column in columns)]).rstrip()

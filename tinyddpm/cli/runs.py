@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tinyddpm.cli.columns import aligned
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS, RunPath
@@ -102,7 +103,7 @@ def _list(*, as_json: bool) -> None:
         click.echo(json.dumps(entries, indent=2))
         return
     head = ("run", "data", "preset", "step", "state", "loss", "written")
-    for line in _columns([head, *map(_row, sound)]) if sound else []:
+    for line in aligned([head, *map(_row, sound)]) if sound else []:
         click.echo(line)
     for path, cause in damaged:
         click.echo(f"{path}  damaged: {cause}")
@@ -159,7 +160,7 @@ def _as_text(
 ) -> Iterator[str]:
     differences = differing(pair[0].config, pair[1].config)
     head = [("", *(str(run.path) for run in pair))]
-    yield from _columns([*head, *((key, *map(str, values)) for key, values in differences.items())])
+    yield from aligned([*head, *((key, *map(str, values)) for key, values in differences.items())])
     yield "" if differences else "the same settings\n"
     facts = [
         ("step", *(f"{run.step:,}/{run.config.train_steps:,}" for run in pair)),
@@ -167,7 +168,7 @@ def _as_text(
         ("loss, last 50", *(_number(run.loss) for run in pair)),
     ]
     parts = [(f"{p['from']:,}–{p['to']:,}", *map(_number, p["means"])) for p in table]
-    yield from _columns([*facts, ("", "", ""), ("mean over steps", "", ""), *parts])
+    yield from aligned([*facts, ("", "", ""), ("mean over steps", "", ""), *parts])
     yield ""
     fine = [mean_losses(curve, _end(curves), BARS) for curve in curves]
     drawn = [value for means in fine for value in means if value is not None]
@@ -186,10 +187,3 @@ def _mean_the_same(differing: set[str], chain: DiffusionConfig) -> bool:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Lay out ``rows`` in columns as wide as what is in them."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
