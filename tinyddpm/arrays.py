@@ -22,6 +22,7 @@ _CUPY_THAT_FITS = (
 # CuPy arrays are typed as NumPy's: the operations used here mean the same on both.
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.float64]  # of the host
 
 
 def xp_of(x: Array) -> ModuleType:

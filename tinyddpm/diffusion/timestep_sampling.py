@@ -21,11 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm import rng
-from tinyddpm.arrays import Array, IntArray
+from tinyddpm.arrays import Array, Floats, IntArray
 from tinyddpm.diffusion.schedule import Table
 from tinyddpm.errors import UsageError
-
-Floats = npt.NDArray[np.float64]
 
 _HISTORY = 10
 _FLOOR = 0.001

@@ -12,12 +12,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from tinyddpm.arrays import Floats
 from tinyddpm.errors import UsageError
-
-Floats = npt.NDArray[np.float64]
 
 _NORMAL_975 = 1.959963984540054  # Φ(1.96) = 0.975
 

@@ -22,9 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyddpm.arrays import Array
+from tinyddpm.arrays import Array, Floats
 from tinyddpm.errors import NonFiniteError, UsageError
-from tinyddpm.evaluation.estimate import Floats
 
 
 class Moments(NamedTuple):

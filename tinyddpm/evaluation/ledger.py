@@ -10,7 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from tinyddpm.evaluation.estimate import Estimate, Floats, estimate
+from tinyddpm.arrays import Floats
+from tinyddpm.evaluation.estimate import Estimate, estimate
 from tinyddpm.evaluation.likelihood import BoundDraws
 
 

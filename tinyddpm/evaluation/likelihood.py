@@ -30,13 +30,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyddpm.arrays import Array, IntArray, to_device, to_host
+from tinyddpm.arrays import Array, Floats, IntArray, to_device, to_host
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.data.pixels import to_unit
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.errors import NonFiniteError
-from tinyddpm.evaluation.estimate import Floats
 from tinyddpm.evaluation.strata import Strata
 from tinyddpm.rng import normal
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyddpm.arrays import Array, IntArray
+from tinyddpm.arrays import Array, Floats, IntArray
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.evaluation.estimate import Floats
 from tinyddpm.evaluation.lenet import pixels
 from tinyddpm.parallel import Workers, shard_slices
 

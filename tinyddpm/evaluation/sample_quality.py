@@ -24,12 +24,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyddpm import rng
-from tinyddpm.arrays import Array, IntArray
+from tinyddpm.arrays import Array, Floats, IntArray
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.classifier import Classifier
 from tinyddpm.evaluation.digits import Digits
-from tinyddpm.evaluation.estimate import Estimate, Floats, estimate
+from tinyddpm.evaluation.estimate import Estimate, estimate
 from tinyddpm.evaluation.frechet import Moments, floor_constant, frechet_distance, moments
 from tinyddpm.evaluation.homogeneity import Homogeneity, homogeneity
 from tinyddpm.evaluation.lenet import CLASSES

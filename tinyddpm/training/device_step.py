@@ -21,6 +21,7 @@ from typing import final
 import numpy as np
 
 from tinyddpm import optim, rng
+from tinyddpm.arrays import Floats
 from tinyddpm.data.dataset import Dataset
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler
 from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
@@ -37,7 +38,7 @@ from tinyddpm.nn.parameters import empty_slots
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.device_tables import loss_table
-from tinyddpm.training.step import Floats, StepReport, by_quartile, check_finite
+from tinyddpm.training.step import StepReport, by_quartile, check_finite
 
 
 @final

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyddpm import optim, rng
-from tinyddpm.arrays import Array, IntArray
+from tinyddpm.arrays import Array, Floats, IntArray
 from tinyddpm.data.dataset import Dataset
 from tinyddpm.errors import NonFiniteError
 from tinyddpm.nn.unet import UNet
@@ -26,8 +25,6 @@ from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kernel_choice import suits_processes
 from tinyddpm.training.shard import Shard, ShardWork
-
-Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 19  # parameters that a thread updates at a time: fewer are not worth its being asked
 
