@@ -8,7 +8,7 @@ computes them, however they are computed, so that speeds can be compared:
     attention      2 · L² C for q kᵀ, and as much for p v
 
 Backward is twice the forward: each product y = x w turns into two of its size, for dx and for dw.
-Everything that is not a product (norms, SiLU, sums) is left out: it takes time, and few operations.
+Everything that is not a product (norms, SiLU, sums) is left out: it takes time, but few operations.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Many images, generated in chunks that are kept, so that a stop costs no more than one of them.
 
-Chunk i holds images CHUNK · i … CHUNK · (i + 1) − 1 and is a function of the settings and i alone:
-it is always generated whole, however many of its images are wanted, for the rounding in a network
-may depend on how many images it is given. The folder's name ends in a hash of the settings, so
-that chunks of different settings never mix; ``settings.json`` in it says what they were.
+Chunk i holds images CHUNK · i … CHUNK · (i + 1) − 1 and is a function of the settings and i alone.
+It is always generated whole, even if only some of its images are wanted: the rounding in a network
+may depend on how many images it is given at once. The folder's name ends in a hash of the settings,
+so that chunks of different settings never mix; ``settings.json`` in it says what they were.
 """
 
 from __future__ import annotations

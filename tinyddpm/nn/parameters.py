@@ -19,9 +19,9 @@ from tinyddpm.arrays import Array, xp_of
 
 @final
 class Slot:
-    """Stands in the place of a parameter's ``grad``, and takes what a layer adds as it is.
+    """Stands in the place of a parameter's ``grad``, and keeps the array that a layer adds to it.
 
-    So nothing is copied, and once it is emptied no memory is held until the next backward.
+    So nothing is copied, and once it is emptied it holds no memory until the next backward.
 
     Attributes:
         taken: the gradient; None before a backward.

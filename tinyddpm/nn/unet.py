@@ -104,16 +104,19 @@ class UNet:
         self.parameters.bind(values, grads)
 
     def replica(self) -> tuple[UNet, list[Slot]]:
-        """Return a network with the same values, in the same memory, and the slots that take its
-        gradients, in the order of the parameters; its flat ``grad`` is this network's.
+        """Return a network with the same values, in the same memory, and a slot for each parameter,
+        in their order, that takes its gradient.
+
+        Nothing is written to its flat ``grad``, which is this network's.
         """
         held = self.parameters
         twin = UNet(self.config, kernels=self.kernels, values=held.value, grads=held.grad)
         return twin, twin.parameters.open_slots()
 
     def forward_only(self) -> UNet:
-        """Return a network with the same values, in the same memory, for predictions alone: next to
-        nothing is kept for a backward, and there can be none.
+        """Return a network with the same values, in the same memory, for predictions alone.
+
+        Its forward saves next to nothing, so that it has no backward.
         """
         kernels, held = keeping_nothing(self.kernels), self.parameters
         return UNet(self.config, kernels=kernels, values=held.value, grads=held.grad)
@@ -203,8 +206,8 @@ class UNet:
     def backward(self, dy: Array, saved: UNetSaved, *, use_up: bool = False) -> Array:
         """Add to all gradients, for ``dy`` (N, H, W, C_out), and return ``dx``.
 
-        To ``use_up`` what was saved is to let go what a stage has kept as soon as its gradients are
-        found, so that later ones can lie there; ``saved`` is good for one backward only.
+        With ``use_up`` what a stage has saved is freed as soon as its gradients are found, so that
+        later gradients can take its memory; ``saved`` is then good for this one backward.
         """
         down, middle, up = saved.down, saved.middle, saved.up
         if not use_up:

@@ -1,17 +1,17 @@
 """The table of functions that a network is built on.
 
 The ops that take nearly all of a network's time stand in a table, so that a faster twin can take
-the place of any of them. An entry has the meaning and the signature of the op it is named after;
-``saved`` is each table's own affair, passed from an entry to its backward. A network is handed one
-table and calls it directly: there is no registry and no choice per call.
+the place of any of them. An entry has the meaning and the signature of the op it is named after.
+What it saves for its backward is the table's own affair. A network is handed one table and calls it
+directly: there is no registry and no choice per call.
 
-What ``concat`` gives may be in a form of the table's own, which its ``group_norm_silu`` and its
-``conv2d`` take; in that form the gradient goes from ``group_norm_silu_backward`` to
-``concat_backward``.
+Two things may have a form of the table's own:
 
-``prepare_linear`` and ``prepare_conv2d`` let a table keep weights in a form of its own (turned,
-transformed, split, of another type), and the result takes the place of the weight. They are called
-again when the weights have changed, unless the table brings that form up to date by itself.
+- What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
+  its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
+- Weights, which are passed as ``prepare_linear`` and ``prepare_conv2d`` return them: turned,
+  transformed, split, of another type. These two are called again when the weights have changed,
+  unless the table brings that form up to date by itself.
 """
 
 from __future__ import annotations

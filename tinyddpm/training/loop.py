@@ -25,8 +25,10 @@ MAY_CHANGE = {"train_steps", "data_dir"}  # when a run is resumed
 
 
 class Execution(NamedTuple):
-    """How a run is carried out. Device and precision change how the result is rounded; the rest
-    changes no bit of it. A run that is resumed may go on in another way.
+    """How a run is carried out.
+
+    Device and precision change how the result is rounded, the rest changes no bit of it. A run that
+    is resumed may go on in another way.
 
     Attributes:
         threads: workers; 0 means one for each core.
@@ -127,7 +129,7 @@ class _Journal:
         self.seconds = 0.0
 
     def note(self, reports: Iterable[tuple[int, StepReport]]) -> None:
-        """Take down ``reports``, which do the steps as they are asked for."""
+        """Take down ``reports``; to ask for the next one is what does its step, and is timed."""
         begun = time.perf_counter()
         for step, report in reports:
             self.seconds += time.perf_counter() - begun

@@ -139,8 +139,8 @@ class RunDirectory:
     def save_checkpoint(self, checkpoint: Checkpoint, *, keep: int = KEPT) -> Path:
         """Write ``checkpoint``, point ``latest`` at it, keep it and the ``keep − 1`` before it.
 
-        At least two are kept. Checkpoints of later steps, which a run that had to go back has yet
-        to reach again, are left alone.
+        At least two are kept. Checkpoints of later steps are left alone: a run that had to go back
+        to an earlier one has yet to reach them again.
 
         Raises:
             CheckpointError: the state is not worth keeping.
