@@ -16,6 +16,7 @@ from tinyddpm.parallel import available_cores
 from tinyddpm.training.config import RunConfig, recipe
 
 DATA = MNIST.name
+SEEDS, SAMPLES, STEPS = 3, 10_000, 50  # unless told
 MOST_SAMPLES = 60_000  # they are held against as many training images
 
 
@@ -34,9 +35,9 @@ class QualitySettings(NamedTuple):
 
     preset: str = "mnist"
     train_steps: int = 0
-    seeds: int = 3
-    samples: int = 10_000
-    steps: int = 50
+    seeds: int = SEEDS
+    samples: int = SAMPLES
+    steps: int = STEPS
     threads: int = 0
     data_dir: Path | None = None
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from tinyddpm.arrays import resolve_device
-from tinyddpm.benchmark.quality_settings import MOST_SAMPLES
-from tinyddpm.cli.bench_quality import SAMPLES, SEEDS, STEPS, QualityRequest, time_to_quality
+from tinyddpm.benchmark.quality_settings import MOST_SAMPLES, SAMPLES, SEEDS, STEPS
+from tinyddpm.cli.bench_quality import QualityRequest, time_to_quality
 from tinyddpm.cli.bench_speed import SpeedRequest, measure_speed
 from tinyddpm.cli.options import (
     parameters_of,

@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 import click
 
 from tinyddpm.benchmark.quality_record import Record, Summary, summary
-from tinyddpm.benchmark.quality_settings import QualitySettings
+from tinyddpm.benchmark.quality_settings import STEPS, QualitySettings
 from tinyddpm.benchmark.time_to_quality import LAST, TimeToQuality, Watcher
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import RUNS
 from tinyddpm.cli.progress import Progress, duration
 from tinyddpm.cli.quality_report import DEFINED_AT
 from tinyddpm.evaluation.sample_quality import SURE
-
-SEEDS, SAMPLES, STEPS = 3, 10_000, 50
 
 
 class Column(NamedTuple):
