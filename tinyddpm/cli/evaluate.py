@@ -10,7 +10,7 @@ import click
 
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.evaluate_fit import FitRequest, fit_classifier
-from tinyddpm.cli.evaluate_likelihood import DRAWS, LikelihoodRequest, evaluate_likelihood
+from tinyddpm.cli.evaluate_likelihood import LikelihoodRequest, evaluate_likelihood
 from tinyddpm.cli.evaluate_samples import (
     FilesRequest,
     GeneratedRequest,
@@ -29,6 +29,7 @@ from tinyddpm.cli.options import (
     weights_option,
 )
 from tinyddpm.errors import UsageError
+from tinyddpm.evaluation.likelihood import DRAWS
 
 EXAMPLES = """\b
 Examples:

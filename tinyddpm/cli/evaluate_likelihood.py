@@ -20,14 +20,13 @@ from tinyddpm.data import Dataset
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
 from tinyddpm.evaluation.ledger import Comparison, compare
-from tinyddpm.evaluation.likelihood import estimate_likelihood, model_calls
+from tinyddpm.evaluation.likelihood import DRAWS, estimate_likelihood, model_calls
 from tinyddpm.figures.style import check_can_draw, draw_and_save
 from tinyddpm.figures.terms_plot import Terms, terms_figure
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.model import Weights, from_checkpoint
 from tinyddpm.training.run_directory import FoundCheckpoint
 
-DRAWS = 16
 SHARDS_A_THREAD = 4  # in one call of the model
 
 

@@ -39,6 +39,8 @@ from tinyddpm.errors import NonFiniteError
 from tinyddpm.evaluation.strata import Strata
 from tinyddpm.rng import normal
 
+DRAWS = 16  # times for each image, unless told
+
 
 class TimeMeans(NamedTuple):
     """L_{t−1} in bits/dim, for each t that some image was given."""
@@ -123,7 +125,7 @@ def estimate_likelihood(
     images: ByteArray,
     *,
     samples: IntArray | None = None,
-    draws: int = 16,
+    draws: int = DRAWS,
     seed: int = 0,
     batch: int = 64,
     device: str = "cpu",
