@@ -93,7 +93,10 @@ def measure_scaling(config: UNetConfig, *, batch: int, shard: int) -> Scaling:
 
 
 def half_point(by_batch: list[Point], overhead: float) -> float | None:
-    """How many images a shard has that takes 2 · ``overhead``, between the points measured."""
+    """Return at how many images a shard takes 2 · ``overhead``, interpolated between the points.
+
+    None if even the smallest shard takes longer, or even the largest does not take that long.
+    """
     seconds, images = [p.seconds for p in by_batch], [p.images for p in by_batch]
     if not seconds[0] < 2 * overhead < seconds[-1]:
         return None

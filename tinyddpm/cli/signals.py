@@ -17,9 +17,10 @@ from typing import Self
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
-    """Let ``handler`` have the signals, but for a SIGHUP that is ignored, as ``nohup`` asks for.
+    """Let ``handler`` handle the signals ``numbers`` while the block runs.
 
-    Signals are the first thread's; in another one this does nothing.
+    A SIGHUP that is ignored, as ``nohup`` asks for, stays ignored. Python lets only the first
+    thread handle signals: in another one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         numbers = ()

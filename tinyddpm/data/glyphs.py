@@ -10,7 +10,7 @@ places them by its own random pose and inks each pixel by its distance to the ne
     byte     = round(255 ink)
 
 The images are the same bytes on every machine. All of the above is +, −, ×, ÷ and √ on one element
-at a time, which IEEE 754 rounds in one way only: there is no sum whose order could vary, and the
+at a time, which IEEE 754 rounds in one way only. There is no sum whose order could vary, and the
 rotation is rational in u = tan(θ/2), cos θ = (1 − u²)/(1 + u²), sin θ = 2u/(1 + u²). Only the arcs
 use the sine of the system's library, once, and are rounded far above its error.
 """

@@ -5,8 +5,8 @@ Between two normal distributions,
 
     d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½)
 
-The last trace is the sum of the square roots of the eigenvalues of a symmetric matrix, and so is
-all of it done by symmetric eigendecomposition, in float64.
+The trace of the last root is the sum of the square roots of the eigenvalues of a symmetric matrix.
+So all of it is done by symmetric eigendecomposition, in float64.
 
 Two samples of one distribution, n and m images, are not at distance 0. Let λ be the eigenvalues of
 its covariance. To first order in 1/n and 1/m the means differ by Σ λ_i (1/n + 1/m) in the square,

@@ -21,8 +21,8 @@ class Denoiser:
     """The model that the diffusion calls: shards of the batch on workers, time shifted by one.
 
     The diffusion counts t from 1, published networks from 0: see ``nn.embedding.network_time``.
-    The values of ``network`` must stay as they are. One thread at a time may call it, and first the
-    one that made it.
+    The values of ``network`` must not change while it is in use. Only one thread at a time may call
+    it, and the first call must come from the thread that made it.
     """
 
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
