@@ -113,6 +113,21 @@ def test_an_output_of_another_width_is_refused(channels):
             call(x0, 3, output)
 
 
+@pytest.mark.parametrize("output", [(np.zeros(SHAPE), None), None, 1.0], ids=type)
+def test_an_output_that_is_no_array_is_refused(output):
+    """So of a model that returns all that ``UNet.forward`` does."""
+    diffusion = GaussianDiffusion(COSINE, variance="learned")
+    model = lambda *_: output  # noqa: E731
+    calls = [
+        lambda: diffusion.sample(model, SHAPE),
+        lambda: diffusion.vlb(model, np.zeros(SHAPE)),
+        lambda: diffusion.loss(output, *[np.zeros(SHAPE)] * 3, 1),
+    ]
+    for call in calls:
+        with pytest.raises(errors.UsageError, match=f"output {type(output).__name__} for xt"):
+            call()
+
+
 @pytest.mark.parametrize("predict", PREDICTIONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(seed=st.integers(0, 2**32 - 1))

@@ -143,14 +143,15 @@ class GaussianDiffusion:
         if self.variance != "learned":
             check_images(xt=xt, output=output)
             return output, None
-        if output.shape != (*xt.shape[:-1], 2 * xt.shape[-1]):
+        check_images(xt=xt)
+        shape = getattr(output, "shape", type(output).__name__)
+        if shape != (*xt.shape[:-1], 2 * xt.shape[-1]):
             raise UsageError(
                 "a learned variance doubles the channels of the output: the prediction, then v",
-                cause=f"output {output.shape} for xt {xt.shape}",
+                cause=f"output {shape} for xt {xt.shape}",
             )
-        prediction, v = output[..., : xt.shape[-1]], output[..., xt.shape[-1] :]
-        check_images(xt=xt, output=prediction)
-        return prediction, v
+        check_images(output=output)
+        return output[..., : xt.shape[-1]], output[..., xt.shape[-1] :]
 
     def predict_x0(self, xt: Array, t: int | IntArray, output: Array) -> Array:
         """Return x̂_0, not clipped, from x_t and the network's ``output``.
