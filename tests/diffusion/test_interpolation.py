@@ -73,6 +73,8 @@ def test_what_has_no_arc_between_is_refused():
         slerp(first, -2 * first, 0.5)
     with pytest.raises(ValueError, match="one shape"):
         slerp(first, second[:2], 0.5)
+    with pytest.raises(ValueError, match="floating-point"):  # whose weights would all round to 0
+        slerp(np.array([[1, 0]]), np.array([[0, 1]]), 0.5)
     with pytest.raises(ValueError, match="at least two"):
         noise_rows(1, 1, (2, 2, 1))
 

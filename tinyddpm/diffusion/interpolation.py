@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.diffusion.arguments import check_images
 from tinyddpm.errors import UsageError
 from tinyddpm.rng import normal
 
@@ -32,11 +33,10 @@ def slerp(first: Array, second: Array, fraction: float) -> Array:
         fraction: f, from 0 (``first``, to the bit) to 1 (``second``, to the bit).
 
     Raises:
-        UsageError: the shapes differ, or two vectors point in opposite directions, between which
-            there is no shortest arc.
+        UsageError: the shapes differ, the numbers are integers, or two vectors point in opposite
+            directions, between which there is no shortest arc.
     """
-    if first.shape != second.shape:
-        raise UsageError(f"both ends must have one shape: got {first.shape} and {second.shape}")
+    check_images(first=first, second=second)
     theta = _angle(first, second)
     if (theta > np.pi - 1e-6).any():
         raise UsageError("there is no shortest arc between vectors in opposite directions")
