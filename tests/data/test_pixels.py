@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyddpm.data.pixels import to_bytes, to_unit
-from tinyddpm.errors import NonFiniteError
+from tinyddpm.errors import NonFiniteError, UsageError
 
 BYTES = np.arange(256, dtype=np.uint8)
 
@@ -38,3 +38,10 @@ def test_the_nearest_byte_is_chosen_and_what_lies_outside_is_clipped(x: float) -
 def test_nan_is_an_error_and_not_a_byte() -> None:
     with pytest.raises(NonFiniteError, match="NaN"):
         to_bytes(np.array([0.0, np.nan], np.float32))
+
+
+@pytest.mark.parametrize("images", [to_unit(BYTES), BYTES / 255, BYTES.astype(np.int64)])
+def test_what_are_no_bytes_is_not_scaled(images) -> None:
+    """Scaled once more, numbers in [−1, 1] would all be nearly −1."""
+    with pytest.raises(UsageError, match="must be bytes"):
+        to_unit(images)

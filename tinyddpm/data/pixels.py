@@ -17,11 +17,21 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, xp_of
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.errors import NonFiniteError
+from tinyddpm.errors import NonFiniteError, UsageError
 
 
 def to_unit(images: ByteArray, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Return ``images``, bytes of any shape, as numbers in [−1, 1] of type ``dtype``."""
+    """Return ``images``, bytes of any shape, as numbers in [−1, 1] of type ``dtype``.
+
+    Raises:
+        UsageError: they are no bytes, but perhaps numbers in [−1, 1] or [0, 1].
+    """
+    if images.dtype != np.uint8:
+        raise UsageError(
+            "images to be scaled to [-1, 1] must be bytes",
+            cause=f"their dtype is {images.dtype}",
+            remedy="tinyddpm.data.pixels.to_bytes for numbers in [-1, 1]",
+        )
     x: npt.NDArray[Any] = images.astype(dtype) / 127.5 - 1
     return x
 
