@@ -113,6 +113,12 @@ def test_samples_that_would_repeat_others_are_refused(samples):
         rng.words(0, "sample", step=0, samples=np.array(samples), count=1)
 
 
+@pytest.mark.parametrize("stream", ["samples", 7, None], ids=repr)
+def test_what_is_no_stream_is_refused(stream):
+    with pytest.raises(ValueError, match="a stream is one of init, order, t, noise"):
+        rng.normal(0, stream, step=0, samples=np.arange(2), shape=(1,))
+
+
 def test_a_seed_of_numpy_is_one():
     draws = [
         rng.words(seed, "sample", step=0, samples=np.arange(2), count=5)

@@ -75,9 +75,12 @@ def words(
     They are a function of seed, stream, step, sample and ``site`` (the layer, for dropout's masks).
 
     Raises:
-        ValueError: the seed, the step, the site or a sample is no integer in [0, 2³²).
+        ValueError: the seed, the step, the site or a sample is no integer in [0, 2³²), or there is
+            no such stream.
     """
     samples = np.asarray(samples)
+    if stream not in STREAMS:
+        raise ValueError(f"a stream is one of {', '.join(STREAMS)}: got {stream!r}")
     for name, number in (("seed", seed), ("step", step), ("site", site)):
         if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
             raise ValueError(f"a {name} is an integer in [0, 2^32): got {number}")
