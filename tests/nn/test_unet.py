@@ -175,6 +175,13 @@ def test_a_network_is_made_of_a_config(config):
     assert "preset" in refusal.value.remedy
 
 
+@pytest.mark.parametrize("kernels", ["cpu", None, cpu.conv2d], ids=type)
+def test_kernels_are_a_table(kernels):
+    with pytest.raises(UsageError, match="table of functions") as refusal:
+        UNet(narrow("mnist"), kernels=kernels)
+    assert "tinyddpm.kernels.cpu.cpu" in refusal.value.remedy
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_backward_may_use_up_what_was_saved(name):
     network = random_network(narrow(name, dropout=0.2))

@@ -66,7 +66,7 @@ class UNet:
         parameters: the flat store (``.value``, ``.grad``, ``.named()``, ``.count``).
 
     Raises:
-        UsageError: ``config`` is no UNetConfig.
+        UsageError: ``config`` is no UNetConfig, or ``kernels`` no table.
     """
 
     def __init__(
@@ -84,6 +84,12 @@ class UNet:
                 "a network is made of a UNetConfig",
                 cause=f"got {config!r}",
                 remedy='UNet(UNetConfig.preset("mnist"))',
+            )
+        if not isinstance(kernels, Kernels):
+            raise UsageError(
+                "the kernels of a network are a table of functions",
+                cause=f"got {kernels!r}",
+                remedy="tinyddpm.kernels.cpu.cpu, or tinyddpm.ops.kernels.reference",
             )
         self.config, self.kernels = config, kernels
         self.parameters = Parameters()
