@@ -178,3 +178,12 @@ def test_what_does_not_fit_is_refused():
         guidance.drop_labels(np.zeros(2, int), np.zeros(2), null_label=1, probability=1.5)
     with pytest.raises(errors.UsageError, match="one shape"):
         guidance.drop_labels(np.zeros(2, int), np.zeros(3), null_label=1, probability=0.5)
+
+
+def test_a_model_that_is_no_function_or_gives_no_array_is_refused():
+    """So of a network as it is, and of all that its ``forward`` returns."""
+    with pytest.raises(errors.UsageError, match="the model is a function"):
+        guidance.guided_model(SCHEDULE, [0, 1], null_label=NULL, weight=1.0)
+    guided = guidance.guided_model(lambda xt, *_: (xt, None), [0] * 2, null_label=NULL, weight=1.0)
+    with pytest.raises(errors.UsageError, match="output must be an array"):
+        guided(np.zeros((2, *SHAPE[1:])), np.array([1, 1]))

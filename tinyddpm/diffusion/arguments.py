@@ -5,8 +5,6 @@ Every function here raises a ``UsageError`` that names what is wrong, or returns
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray
@@ -93,7 +91,7 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise UsageError("the shape of the images must be (N, H, W, C)", cause=f"got {shape!r}")
 
 
-def check_model(model: Callable[..., Array]) -> None:
+def check_model(model: object) -> None:
     """Raise unless ``model`` can be called.
 
     Raises:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion.arguments import check_images
+from tinyddpm.diffusion.arguments import check_images, check_model
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.errors import UsageError
 
@@ -52,8 +52,10 @@ def guided_model(
         weight: w above.
 
     Raises:
-        UsageError: ``labels`` is not a list of integers; in the model returned, x_t has another N.
+        UsageError: ``model`` is no function, or ``labels`` is not a list of integers; in the model
+            returned, x_t has another N, or ``model`` gave no array.
     """
+    check_model(model)
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UsageError(
@@ -73,6 +75,7 @@ def guided_model(
             return model(xt, t, labels)
         xp = xp_of(xt)
         output = model(xp.concatenate([xt, xt]), np.concatenate([t, t]), both_labels)
+        check_images(output=output)
         conditional, unconditional = output[: len(xt)], output[len(xt) :]
         c = xt.shape[-1]
         mean = guide(conditional[..., :c], unconditional[..., :c], weight)
