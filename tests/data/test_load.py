@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinyddpm.data import LOADERS, load
@@ -21,6 +22,13 @@ def test_an_unknown_name_gets_the_known_ones() -> None:
 def test_an_unknown_split_gets_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"(?s)'valid'.*train or test"):
         load("glyphs", split="valid")
+
+
+def test_the_folder_may_be_a_string(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lacks train-images-idx3-ubyte"):
+        load("mnist", data_dir=str(tmp_path))
+    np.save(tmp_path / "mine.npy", np.zeros((2, 4, 4), np.uint8))
+    assert len(load("gone.npy", data_dir=str(tmp_path / "mine.npy")).images) == 2
 
 
 def test_pillow_is_imported_only_for_pictures() -> None:

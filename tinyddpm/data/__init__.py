@@ -41,7 +41,7 @@ def load(
     name: str,
     *,
     split: Split = "train",
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     skip_bad: bool = False,
@@ -68,9 +68,10 @@ def load(
     """
     if split not in {"train", "test"}:
         raise DataError(f"unknown split {split!r}", remedy="train or test")
+    folder = None if data_dir is None else Path(data_dir)
     if name in LOADERS:
-        return LOADERS[name](split, data_dir, tell)
-    path = data_dir or Path(name)
+        return LOADERS[name](split, folder, tell)
+    path = folder or Path(name)
     if not path.exists():
         raise DataError(
             f"unknown data set {name!r}",
