@@ -175,6 +175,22 @@ def test_a_network_is_made_of_a_config(config):
     assert "preset" in refusal.value.remedy
 
 
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=lambda kernels: kernels.name)
+def test_a_deep_copy_has_flat_buffers_of_its_own(kernels):
+    network = random_network(narrow("mnist"), kernels=kernels)
+    x = images(narrow("mnist"), 2)
+    y, _ = network.forward(x, T)
+    twin = copy.deepcopy(network)
+    twin_y, saved = twin.forward(x, T)
+    np.testing.assert_array_equal(twin_y, y)
+    twin.backward(y, saved)
+    assert twin.parameters.grad.any()
+    twin.parameters.value[:] = 0.0
+    assert not twin.forward(x, T)[0].any()
+    np.testing.assert_array_equal(network.forward(x, T)[0], y)
+    assert not network.parameters.grad.any()
+
+
 @pytest.mark.parametrize("kernels", ["cpu", None, cpu.conv2d], ids=type)
 def test_kernels_are_a_table(kernels):
     with pytest.raises(UsageError, match="table of functions") as refusal:

@@ -109,6 +109,13 @@ class UNet:
             values = self.parameters.initial_values(seed, dtype)
         self.parameters.bind(values, grads)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> UNet:
+        """Return a network with values and gradients of its own, again in flat buffers, which a
+        copy of each parameter by itself would part from their views.
+        """
+        value, grad = self.parameters.value.copy(), self.parameters.grad.copy()
+        return UNet(self.config, kernels=self.kernels, values=value, grads=grad)
+
     def replica(self) -> tuple[UNet, list[Slot]]:
         """Return a network with the same values, in the same memory, and a slot for each parameter,
         in their order, that takes its gradient.
