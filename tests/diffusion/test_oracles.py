@@ -193,6 +193,10 @@ def test_images_and_times_that_do_not_fit_are_refused():
     for oracle in every_oracle():
         with pytest.raises(errors.UsageError, match="images of shape"):
             oracle(np.zeros((5, 3, 1, 2)), TIMES)
+        with pytest.raises(
+            errors.UsageError, match="floating-point"
+        ):  # ε* would be cut to integers
+            oracle(np.ones(SHAPE, int), TIMES)
         for t in (0, 6):
             with pytest.raises(errors.UsageError, match="t must lie"):
                 oracle(np.zeros(SHAPE), np.full(5, t))

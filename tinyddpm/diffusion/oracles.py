@@ -15,7 +15,7 @@ By Tweedie's formula ε* = −√(1 − ᾱ_t) ∇ log q_t, with q_t the density
 The last is what a network tends to that learns its training images by heart. Each oracle is a model
 ``oracle(xt, t)`` for chains that ``predict`` eps: x_t (N, H, W, C) and the original chain's t (N,)
 give ε* (N, H, W, C), computed in float64 and returned in the dtype of x_t. Images of another shape
-than the data's are a UsageError.
+than the data's, or of integers, are a UsageError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, xp_of
-from tinyddpm.diffusion.arguments import check_times
+from tinyddpm.diffusion.arguments import check_images, check_times
 from tinyddpm.diffusion.per_image import per_image
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import UsageError
@@ -158,6 +158,7 @@ class FiniteDataOracle:
 
 def _in_float64(schedule: NoiseSchedule, xt: Array, t: IntArray) -> tuple[Array, Array, Array]:
     """x_t, ᾱ_t and 1 − ᾱ_t in float64, the latter two (N, 1, 1, 1)."""
+    check_images(xt=xt)
     x = xt.astype(np.float64)
     times = check_times(t, len(x), first=1, last=schedule.T)
     alpha_bar = per_image(schedule.alpha_bar, times, x)
