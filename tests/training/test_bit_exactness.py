@@ -148,7 +148,9 @@ def test_the_average_follows_its_definition(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what):
-    """The message says the step; the last checkpoint is of the step before, or earlier."""
+    """The message says the step, and the time of the image whose loss it is; the last checkpoint is
+    of the step before, or earlier.
+    """
     before = {}
     gradient = Trainer._gradient
 
@@ -156,15 +158,17 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what)
         result, times, weights = gradient(self, step)
         if step == 6:
             before["value"] = self.network.parameters.value.copy()
-            before["trainer"] = self
+            before["trainer"], before["t"] = self, times[3]
             target = result if what == "loss" else self.network.parameters.grad
             target[3] = np.nan
         return result, times, weights
 
     monkeypatch.setattr(Trainer, "_gradient", poisoned)
     execution = loop.Execution(threads=1, save_every=2, preview_every=0)
-    with pytest.raises(NonFiniteError, match="step 6"):
+    with pytest.raises(NonFiniteError, match="step 6") as refusal:
         run_to(tmp_path / "run", execution=execution)
+    told = f"(images at t = [{before['t']}])" in refusal.value.cause
+    assert told == (what == "loss")
     np.testing.assert_array_equal(before["trainer"].network.parameters.value, before["value"])
     assert RunDirectory.open(tmp_path / "run").latest_checkpoint().checkpoint.step == 4
 
