@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 import pickle
 import tracemalloc
@@ -354,8 +355,10 @@ def test_an_array_longer_or_shorter_than_its_header_says(path: Path) -> None:
         ("config", []),
         ("data_fingerprint", None),
         ("seconds", -1.0),
+        ("seconds", math.inf),
         ("parameters", [["w", [22]]]),
         ("parameters", [["w", [-3, -7]]]),
+        ("parameters", [["w", [21.0]]]),
         ("parameters", "value"),
         ("arrays", list(FLAT)),
         ("format_version", None),

@@ -7,7 +7,7 @@ import pytest
 
 from tinyddpm.errors import CheckpointError, UsageError
 from tinyddpm.nn.config import PRESETS
-from tinyddpm.training.config import RunConfig, default_preset, fit_to, recipe
+from tinyddpm.training.config import DiffusionConfig, RunConfig, default_preset, fit_to, recipe
 
 DIGITS = (10, 28, 28, 1)
 
@@ -21,6 +21,22 @@ def test_digits_are_never_mirrored(preset, data):
 @pytest.mark.parametrize("preset", ["cifar10", "cifar10-improved"])
 def test_natural_images_are(preset):
     assert recipe(preset, "cifar10").flips
+
+
+def test_the_published_recipes_are_those_of_their_papers():
+    """Ho et al. 2020, section 4 and appendix B; Nichol & Dhariwal 2021, section 3 and appendix A;
+    the course trains for ten epochs of 60,000 images.
+    """
+    fixed, improved = recipe("cifar10", "cifar10"), recipe("cifar10-improved", "cifar10")
+    assert fixed.diffusion == DiffusionConfig(schedule="linear", T=1000, variance="beta")
+    assert improved.diffusion == DiffusionConfig(schedule="cosine", T=4000, variance="learned")
+    assert (fixed.lr, fixed.warmup, improved.lr, improved.warmup) == (2e-4, 5000, 1e-4, 1)
+    assert (fixed.train_steps, improved.train_steps) == (800_000, 500_000)
+    for config in (fixed, improved):
+        assert (config.batch, config.grad_clip, config.ema_decay) == (128, 1.0, 0.9999)
+        assert config.decay_from == 0
+    course = recipe("mnist-1.7m", "mnist")
+    assert course.train_steps == 10 * math.ceil(60_000 / course.batch)
 
 
 def test_the_improved_network_sees_times_up_to_1000_whatever_the_chain():
@@ -89,6 +105,14 @@ def test_sizes_that_no_network_halves_get_those_that_would_do():
 def test_what_cannot_be_trained_is_refused(change):
     with pytest.raises(UsageError):
         replace(recipe("mnist", "mnist"), **change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"label_dropout": 0.0}, {"label_dropout": 1.0}, {"seed": 2**32 - 1}], ids=str
+)
+def test_the_ends_of_a_range_belong_to_it(change):
+    config = recipe("mnist", "mnist")
+    replace(config, diffusion=replace(config.diffusion, vlb_weight=0.0), **change)
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])

@@ -312,6 +312,12 @@ def test_a_line_torn_anywhere(run: RunDirectory, cut: int) -> None:
     assert steps == ([1, 2, 3] if cut == 1 else [1, 3])
 
 
+def test_metrics_that_are_no_json_are_not_written(run: RunDirectory) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run.append_metrics({"step": 1, "loss": float("nan")})
+    assert not run.metrics.exists()
+
+
 def test_metrics_that_cannot_be_written(run: RunDirectory) -> None:
     run.metrics.mkdir()
     with pytest.raises(StorageError, match=r"metrics\.jsonl"):
