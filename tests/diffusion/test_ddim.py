@@ -183,8 +183,10 @@ def test_the_start_is_that_of_ancestral_sampling():
 
     diffusion = GaussianDiffusion(SCHEDULE)
     diffusion.sample(model, SMALL, seed=4)
-    diffusion.ddim(model, SMALL, seed=4)
+    whole = diffusion.ddim(model, SMALL, seed=4, eta=0.5)
     np.testing.assert_array_equal(*starts)
+    *_, last = diffusion.ddim_steps_from(some_model, starts[0], seed=4, eta=0.5)
+    np.testing.assert_array_equal(last.x, whole)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

@@ -109,6 +109,9 @@ def test_images_of_integers_are_refused():
     diffusion = GaussianDiffusion(NoiseSchedule.cosine(10))
     with pytest.raises(errors.UsageError, match="floating-point"):
         diffusion.q_sample(X.astype(np.uint8), 1, X)
+    learned = GaussianDiffusion(NoiseSchedule.cosine(10), variance="learned")
+    with pytest.raises(errors.UsageError, match="floating-point"):
+        learned.predict_x0(X, 1, np.zeros((*SHAPE[:-1], 2 * SHAPE[-1]), int))
 
 
 def test_unknown_choices_are_refused():
@@ -230,6 +233,11 @@ def test_a_model_that_gives_no_array_is_refused(walk):
 def test_a_shape_that_is_not_one_of_images_is_refused(walk, shape):
     with pytest.raises(errors.UsageError, match=r"must be \(N, H, W, C\)"):
         walk(identity, shape)
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_no_images_are_a_batch_too(walk):
+    assert walk(identity, (0, *SHAPE[1:])).shape == (0, *SHAPE[1:])
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2), (5, 2, 3)], ids=str)
