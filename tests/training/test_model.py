@@ -5,6 +5,7 @@ import subprocess
 import sys
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from test_bit_exactness import CONFIG, run_to
 
 import tinyddpm
 from tinyddpm import arrays
+from tinyddpm.data.pixels import to_bytes
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.nn.unet import UNet
 from tinyddpm.training.checkpoint import save
@@ -31,9 +33,10 @@ def test_a_run_and_its_checkpoint_are_the_same_model(trained):
     np.testing.assert_array_equal(by_run, by_file)
     assert by_run.dtype == np.uint8
     assert by_run.shape == (3, 16, 16, 1)
-    np.testing.assert_array_equal(
-        tinyddpm.load(path, weights="raw").network.parameters.value, checkpoint.value
-    )
+    for weights, values in (("ema", checkpoint.ema), ("raw", checkpoint.value)):
+        model = tinyddpm.load(path, weights=weights)
+        np.testing.assert_array_equal(model.network.parameters.value, values)
+    assert not np.array_equal(checkpoint.ema, checkpoint.value)
 
 
 def test_parameters_of_another_network_are_refused(trained):
@@ -143,7 +146,9 @@ print(next(walk).t)
 def of_three_classes():
     network = replace(CONFIG.network, classes=3)
     config = replace(CONFIG, network=network, class_names=("a", "b", "c"), flips=False)
-    return TrainedModel(config, UNet(network).parameters.value, step=0)
+    values = UNet(network).parameters.value
+    values += 0.1 * np.random.default_rng(0).standard_normal(values.shape)  # no zeros at the end
+    return TrainedModel(config, values, step=0)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +171,48 @@ def test_labels_may_be_a_list_and_name_no_class(of_three_classes):
 def test_a_network_without_classes_is_asked_for_none(trained):
     with pytest.raises(UsageError, match="trained without classes"):
         tinyddpm.load(trained[0]).sample(2, steps=1, labels=[0, 1])
+
+
+def written_out(model, labels, guidance):
+    """(1 + w) ε(c) − w ε(∅) of x_t and the paper's t, from two calls of the reference's network."""
+    network = UNet(model.config.network, values=model.network.parameters.value)
+    none = np.full(len(labels), 3)
+
+    def guided(xt, t):
+        conditional, _ = network.forward(xt, t - 1, labels=labels)
+        unconditional, _ = network.forward(xt, t - 1, labels=none)
+        return (1 + guidance) * conditional - guidance * unconditional
+
+    return guided
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("eta", [None, 0.5])
+@pytest.mark.parametrize(("labels", "guidance"), [(None, 0.0), ([2, 2, 0, 3, 1], 1.5)])
+def test_images_are_those_of_the_chain_walked_by_hand(
+    of_three_classes, labels, guidance, eta, threads
+):
+    """Whatever is asked for arrives: classes, guidance, η, seed, stream and the first number."""
+    model = of_three_classes
+    asked = {"eta": eta, "guidance": guidance, "seed": 7, "stream": "preview", "threads": threads}
+    by_hand = written_out(model, np.array(labels or [0, 1, 2, 0, 1]), guidance)
+    chain, drawn = model.diffusion.respace(4), {"seed": 7, "stream": "preview"}
+    walk = chain.sample if eta is None else partial(chain.ddim, eta=eta)
+    expected = walk(by_hand, (5, 16, 16, 1), **drawn)
+    *_, last = model.walk(5, steps=4, labels=labels, **asked)
+    np.testing.assert_allclose(last.x, expected, atol=1e-3)
+    found = model.sample(5, steps=4, labels=labels, **asked)
+    np.testing.assert_array_equal(found, to_bytes(last.x))
+    with model.walks(5, steps=4, **asked) as walks:
+        *_, last = walks(9, np.array(labels or [0, 1, 2, 0, 1]))
+    expected = walk(by_hand, (5, 16, 16, 1), first_sample=9, **drawn)
+    np.testing.assert_allclose(last.x, expected, atol=1e-3)
+
+
+def test_noise_is_decoded_without_more_noise(of_three_classes):
+    model, labels = of_three_classes, [1, 0]
+    x_T = np.random.default_rng(0).standard_normal((2, 16, 16, 1)).astype(np.float32)
+    by_hand = written_out(model, np.array(labels), 1.5)
+    *_, expected = model.diffusion.respace(4).ddim_steps_from(by_hand, x_T, eta=0.0)
+    *_, last = model.decode(x_T, steps=4, labels=labels, guidance=1.5, threads=1)
+    np.testing.assert_allclose(last.x, expected.x, atol=1e-3)
