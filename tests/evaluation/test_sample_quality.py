@@ -81,7 +81,12 @@ def test_real_digits_are_beside_them(classifier):
     quality = measured(classifier)
     assert quality.real.count == 90
     np.testing.assert_array_equal(quality.real.classes, np.bincount(TEST.labels, minlength=10))
-    copies = measured(classifier, images=TRAIN.images[:50])
+    difference = TEST.images[:5, None] / 255 - TRAIN.images / 255
+    nearest = np.sqrt(np.square(difference).sum(axis=(2, 3, 4))).min(axis=1)
+    np.testing.assert_allclose(quality.real.neighbours.distance[:5], nearest)
+    copies = measured(classifier, images=TRAIN.images[:50], classes_given=True)
+    assert copies.samples.homogeneity is None
+    assert copies.real.homogeneity == quality.real.homogeneity
     assert copies.samples.neighbours.distance.max() == 0
     found = TRAIN.images[copies.samples.neighbours.nearest]
     np.testing.assert_array_equal(found, TRAIN.images[:50])

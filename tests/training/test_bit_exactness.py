@@ -12,11 +12,13 @@ from PIL import Image
 
 from tinyddpm.data.glyphs import glyphs
 from tinyddpm.errors import CheckpointError, NonFiniteError
+from tinyddpm.figures.grid import grid, zoom_for
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.ops.kernels import reference
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import DiffusionConfig, RunConfig
+from tinyddpm.training.model import from_checkpoint
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.shard import Shard
 from tinyddpm.training.step import Trainer
@@ -259,6 +261,17 @@ def test_a_signal_saves_and_draws_no_preview(tmp_path):
     side = CONFIG.network.image_size * (56 // CONFIG.network.image_size)  # shown larger
     with Image.open(preview) as picture:
         assert picture.size == (4 * side + 3, 4 * side + 3)
+
+
+def test_a_preview_is_drawn_with_the_averaged_weights(tmp_path):
+    """Sixteen images of the run's seed, from a random stream of their own."""
+    execution = loop.Execution(threads=1, save_every=0, preview_every=3)
+    config = replace(CONFIG, seed=1, train_steps=3)
+    checkpoint = run_to(tmp_path / "run", config, execution=execution)
+    images = from_checkpoint(checkpoint).sample(16, seed=1, stream="preview", threads=1)
+    with Image.open(tmp_path / "run" / "samples" / "step-00000003.png") as picture:
+        expected = np.asarray(grid(images, zoom=zoom_for(images.shape)))
+        np.testing.assert_array_equal(np.asarray(picture), expected)
 
 
 def test_a_prolonged_run_says_so_in_its_config(tmp_path):
