@@ -458,6 +458,13 @@ def test_the_lock_removes_what_a_killed_process_left(run: RunDirectory) -> None:
         assert not leftover.exists()
 
 
+def test_an_empty_folder_of_previews_may_get_lost(run: RunDirectory) -> None:
+    """As when a run goes through git, or through what copies files alone."""
+    run.samples.rmdir()
+    with run.lock():
+        assert run.samples.is_dir()
+
+
 def test_a_lock_in_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="lock"), RunDirectory(tmp_path / "gone").lock():
         pytest.fail("locked nothing")

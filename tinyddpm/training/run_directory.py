@@ -132,6 +132,8 @@ class RunDirectory:
             RunLockedError: another process is training here.
         """
         with exclusive_lock(self.path / "lock"):
+            with storage_errors(self.samples):
+                self.samples.mkdir(exist_ok=True)  # empty, it is lost by what copies only files
             for folder in (self.path, self.checkpoints, self.samples):
                 remove_leftovers(folder)
             yield
