@@ -169,7 +169,7 @@ def test_newest_is_the_run_that_saved_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no trained run") as caught:
         newest(root)
     assert "tinyddpm train" in caught.value.remedy
-    for i, (name, step) in enumerate([("a", 10), ("c", 20), ("b", 5), ("a", 11)]):
+    for i, (name, step) in enumerate([("a", 10), ("c", 20), ("b", 5), ("a", 11), ("s/1", 3)]):
         path = root / name
         run = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, CONFIG)
         saved = run.save_checkpoint(state(step))

@@ -239,13 +239,14 @@ def next_free(root: Path, name: str) -> Path:
 
 
 def newest(root: Path) -> Path:
-    """Return the run in ``root`` whose checkpoint was written last.
+    """Return the run in ``root``, or in a folder of runs there, whose checkpoint was written last.
 
     Raises:
         CheckpointError: no run there has a checkpoint.
     """
     written = []
-    for path in root.glob("*/checkpoints/step-*.npz"):
+    saved = "checkpoints/step-*.npz"
+    for path in [*root.glob(f"*/{saved}"), *root.glob(f"*/*/{saved}")]:
         with suppress(FileNotFoundError):  # its run may remove it while we look
             written.append((path.stat().st_mtime_ns, path.parents[1]))
     if not written:
