@@ -511,6 +511,17 @@ def test_pictures_are_named_as_what_they_are(trained):
     assert "PNG" in err
 
 
+def test_what_is_said_to_go_on_with_can_be_pasted(cli):
+    args = "train", "--train-steps", 1, "--batch", 2, "--preview-every", 0, "--out", "my runs/a"
+    code, out, err = cli(*args)
+    assert code == 0, err
+    assert out == "my runs/a\n"
+    assert "sample it with: tinyddpm sample 'my runs/a'\n" in err
+    code, _, err = cli(*args)
+    assert code == 2
+    assert "try: --resume 'my runs/a' to go on" in err
+
+
 def test_a_resumed_run_says_where_it_goes_on(trained):
     code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
     assert code == 0

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args
 
 import click
@@ -287,10 +288,10 @@ def _run(
             hooks = loop.Hooks(after_step, signals.asked, show)
             last = loop.train(config, plan.dataset, run, execution, hooks, plan.checkpoint)
         if signals.asked() and last < config.train_steps:
-            go_on = f"tinyddpm train --resume {run.path}"
+            go_on = f"tinyddpm train --resume {quote(str(run.path))}"
             say(f"saved step {last}; go on with: {go_on}")
             sys.exit(signals.exit_code)
-    say(f"sample it with: tinyddpm sample {run.path}")
+    say(f"sample it with: tinyddpm sample {quote(str(run.path))}")
     click.echo(run.path)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ class RunDirectory:
                 run.checkpoints.mkdir()  # who makes this folder owns the run
                 run.samples.mkdir()
             except (FileExistsError, NotADirectoryError) as error:
-                go_on = f"--resume {path} to go on with the run in it, or "
+                go_on = f"--resume {quote(str(path))} to go on with the run in it, or "
                 raise UsageError(
                     f"{path} is taken: it is not a new or empty folder",
                     remedy=f"{go_on if run.checkpoints.is_dir() else ''}another --out",
@@ -195,7 +196,7 @@ class RunDirectory:
                 continue
             warning = "; ".join([*failures, f"{path} is used instead"]) if failures else ""
             return FoundCheckpoint(path, checkpoint, warning)
-        anew = f"tinyddpm train --resume {self.path} begins it anew"
+        anew = f"tinyddpm train --resume {quote(str(self.path))} begins it anew"
         raise CheckpointError(
             f"no checkpoint in {self.path}",
             cause="; ".join(failures),
