@@ -433,7 +433,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(trained,
 
 
 def test_what_cannot_be_written_is_said_before_the_work(trained, tmp_path, monkeypatch):
-    code, _, err = trained("sample", "--out", "x.png", "--npz", "x.png")
+    code, _, err = trained("sample", "--out", "x.png", "--gif", "x.png")
     assert code == 2
     assert "step" not in err
     code, _, err = trained("sample", "--steps", 1, "--n", 1, "--out", "x" * 300 + ".png")
@@ -506,9 +506,10 @@ def test_a_preset_for_another_size_is_said_to_be_fitted(cli):
 
 
 def test_pictures_are_named_as_what_they_are(trained):
-    code, _, err = trained("sample", "--out", "x.jpg")
-    assert code == 2
-    assert "PNG" in err
+    for option, name in [("--out", "x.jpg"), ("--npz", "x.png"), ("--npz", "x")]:
+        code, _, err = trained("sample", "--steps", 1, option, name)
+        assert code == 2
+        assert f"{name} is not named like one" in err
 
 
 def test_what_is_said_to_go_on_with_can_be_pasted(cli):

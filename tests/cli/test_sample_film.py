@@ -135,7 +135,7 @@ def test_a_row_keeps_to_one_class(images):
         (["--gif", "way.mp4"], ["way.mp4", ".gif"]),
         (["--gif", "no/folder/way.gif"], ["no/folder"]),
         (["--gif", "samples.png"], ["two results"]),
-        (["--out", "a.png", "--npz", "way/../a.png"], ["two results"]),
+        (["--out", "a.png", "--gif", "way/../a.png"], ["two results"]),
         (["--frames", "no/folder"], ["no folder"]),
         (["--frames", "way", "--out", "way/x.png"], ["frames alone"]),
     ],

@@ -53,6 +53,8 @@ class SampleFiles(NamedTuple):
         """
         if self.out.suffix.lower() != ".png":
             raise UsageError(f"the picture is a PNG, and {self.out} is not named like one")
+        if self.npz and self.npz.suffix.lower() != ".npz":
+            raise UsageError(f"the images are a .npz, and {self.npz} is not named like one")
         if self.gif:
             check_animation_name(self.gif)
         if self.frames:
