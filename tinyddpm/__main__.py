@@ -1,6 +1,11 @@
 """``python -m tinyddpm`` and the console script."""
 
-from tinyddpm.cli.main import main
+import sys
+
+try:
+    from tinyddpm.cli.main import main
+except KeyboardInterrupt:  # no traceback for whoever stops what has yet to begin
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

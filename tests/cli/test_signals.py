@@ -241,6 +241,31 @@ def test_a_signal_elsewhere_leaves_no_half_file_and_no_hidden_cursor(tmp_path, n
     assert not list(tmp_path.iterdir())
 
 
+BEGINNING = """
+import os, signal, sys
+import tinyddpm
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "tinyddpm.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+import tinyddpm.__main__
+"""
+
+
+def test_a_signal_while_the_command_line_is_imported_gives_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", BEGINNING],
+        preexec_fn=heed_all,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_kill_leaves_a_run_that_goes_on(tmp_path):
     process = start(tmp_path, "--out", "run", "--train-steps", "100000", "--save-every", "1")
     wait_for_steps(tmp_path, 4)
