@@ -131,7 +131,7 @@ def test_a_row_keeps_to_one_class(images):
     [
         (["--interpolate", 3, "--ddim", 1], ["--interpolate", "--ddim 0"]),
         (["--interpolate", 3, "--n", 64], ["rows of 3", "--n 66"]),
-        (["--interpolate", 1], ["--interpolate", "2<=x"]),
+        (["--interpolate", 1], ["--interpolate", "x>=2"]),
         (["--gif", "way.mp4"], ["way.mp4", ".gif"]),
         (["--gif", "no/folder/way.gif"], ["no/folder"]),
         (["--gif", "samples.png"], ["two results"]),

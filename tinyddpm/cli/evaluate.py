@@ -20,6 +20,7 @@ from tinyddpm.cli.evaluate_samples import (
 from tinyddpm.cli.options import (
     RunPath,
     device_option,
+    finite,
     option_names,
     parameters_of,
     refuse_others,
@@ -117,6 +118,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "--ddim",
     "eta",
     type=click.FloatRange(0.0, 1.0),
+    callback=finite,
     metavar="ETA",
     help="--samples: DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
 )

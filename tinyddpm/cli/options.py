@@ -48,6 +48,19 @@ seed_type = click.IntRange(0, 2**32 - 1)
 Request = TypeVar("Request")  # a dataclass whose fields are parameters of a command
 
 
+class Count(click.IntRange):
+    """A whole number from ``min`` on; of ``MOST`` a help need not speak, only who asks for more."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, which is no more than ``MOST``."""
+        count: int = super().convert(value, param, ctx)
+        if count > MOST:
+            self.fail(f"{count} is more than {MOST}.", param, ctx)
+        return count
+
+
 class RunPath(click.Path):
     """A run or a checkpoint file: its path, or the name of a run in ``RUNS``."""
 
@@ -65,13 +78,13 @@ class RunPath(click.Path):
         return RUNS / path if not path.exists() and (RUNS / path).exists() else path
 
 
-def finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
-    """Return the ``value`` of an option, if it is a number: NaN lies in every range.
+def finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Return the ``value`` of an option, if it is a number or none: NaN lies in every range.
 
     Raises:
         click.BadParameter: it is NaN or infinite.
     """
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
     return value
 

@@ -13,7 +13,7 @@ from tinyddpm.arrays import resolve_device, to_host
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
-    MOST,
+    Count,
     RunPath,
     check_steps,
     device_option,
@@ -58,13 +58,14 @@ IMAGES, ROWS = 64, 8
     "--ddim",
     "eta",
     type=click.FloatRange(0.0, 1.0),
+    callback=finite,
     metavar="ETA",
     help="DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
 )
 @click.option(
     "--interpolate",
     "columns",
-    type=click.IntRange(2, MOST),
+    type=Count(min=2),
     metavar="K",
     help="Rows of K images on the way from one noise to another, each by DDIM without noise.",
 )
@@ -84,7 +85,7 @@ IMAGES, ROWS = 64, 8
 )
 @click.option(
     "--n",
-    type=click.IntRange(1, MOST),
+    type=Count(min=1),
     metavar="N",
     help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
 )

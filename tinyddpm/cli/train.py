@@ -18,8 +18,8 @@ from tinyddpm.cli import dry_run, print_config, train_plan
 from tinyddpm.cli.completion import complete_data, complete_preset, complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
-    MOST,
     RUNS,
+    Count,
     RunPath,
     device_option,
     precision_option,
@@ -96,7 +96,7 @@ LONGEST_CHAIN = 1_000_000
 )
 @click.option(
     "--batch",
-    type=click.IntRange(1, MOST),
+    type=Count(min=1),
     metavar="N",
     help="Images per step.  [default: the preset's]",
 )
