@@ -518,6 +518,17 @@ def test_pictures_are_named_as_what_they_are(trained):
         assert f"{name} is not named like one" in err
 
 
+@pytest.mark.parametrize("text", ['{"numpy": "1.0"}', "{}", '{"numpy": []}', "{", None])
+def test_a_run_that_goes_on_under_another_numpy_says_so(trained, tmp_path, text):
+    path = tmp_path / "runs/glyphs-1/env.json"
+    path.write_text(text) if text else path.unlink()
+    code, _, err = trained("train", "--resume", "glyphs-1")
+    assert code == 0, err
+    told = f"note: numpy 1.0 → {np.__version__} since the run was begun" in err
+    assert told == (text == '{"numpy": "1.0"}')
+    assert ("since the run" in err) == told
+
+
 def test_what_is_said_to_go_on_with_can_be_pasted(cli):
     args = "train", "--train-steps", 1, "--batch", 2, "--preview-every", 0, "--out", "my runs/a"
     code, out, err = cli(*args)

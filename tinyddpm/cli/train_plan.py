@@ -75,6 +75,8 @@ def new(given: dict[str, Any]) -> Plan:
 def resumed(path: Path, given: dict[str, Any]) -> Plan:
     """Return the plan of going on with the run in ``path``."""
     run = RunDirectory.open(path)
+    if changed := run.changed_versions():
+        say(f"note: {', '.join(changed)} since the run was begun: its bits may not be the same")
     if not run.saved():  # it was stopped before its first checkpoint: it begins anew
         config = _as_it_was(RunConfig.from_json(run.read_config()), given)
         return Plan(config, data_of(config, data_dir=given.get("data_dir")), run)

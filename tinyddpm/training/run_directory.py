@@ -110,6 +110,17 @@ class RunDirectory:
                 f"{path} cannot be read", cause=str(error), remedy="a new run with another --out"
             ) from error
 
+    def changed_versions(self) -> list[str]:
+        """Return what has another version than where the run was begun, and so may round otherwise;
+        nothing, if that is not known.
+        """
+        try:
+            begun, now = {**json.loads((self.path / "env.json").read_bytes())}, environment()
+        except (OSError, ValueError, TypeError, RecursionError):
+            return []
+        versions = [(name, begun.get(name), now[name]) for name in ("tinyddpm", "numpy")]
+        return [f"{name} {old} → {new}" for name, old, new in versions if old and old != new]
+
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
