@@ -1,6 +1,8 @@
 """What a bar or a line tells of the time."""
 
 import itertools
+import re
+import sys
 
 import pytest
 
@@ -33,3 +35,16 @@ def test_steps_of_any_length_have_a_rate(monkeypatch, capsys, seconds):
     left = {0.5: "15s left", 45.0: "22m30s left"}[seconds]
     assert [line.split("  ")[-2:] for line in told if "step 30/" in line] == [[rate, left]]
     assert told[-1].split("  ")[-3:] == ["step 60/60", rate, "0s left"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_fits_into_a_line_of_the_terminal(monkeypatch, capsys, columns):
+    """What wraps is not overwritten by the next: a terminal would fill with bars."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress("training glyphs", 3, images=64, first=11_997) as shown:
+        for _ in range(3):
+            shown.advance("loss 0.0385")
+    drawn = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", capsys.readouterr().err)
+    widths = [len(line) for line in re.split(r"[\r\n]", drawn)]
+    assert 0.9 * columns < max(widths) <= columns

@@ -48,6 +48,7 @@ class Progress:
             self._bar = click.progressbar(
                 length=self.total,
                 label=self.label,
+                width=0,  # as wide as fits beside the rest: a line that wraps is not overwritten
                 file=sys.stderr,
                 item_show_func=lambda _: self._text,
             )
