@@ -99,3 +99,18 @@ def test_a_smaller_store_has_nothing_to_adopt():
     smaller.bind(np.zeros(0))
     with pytest.raises(ValueError, match="shorter"):
         first.adopt_prepared(smaller)
+
+
+@pytest.mark.parametrize("name", ["value", "grad"])
+def test_what_is_assigned_is_written_into_the_flat_buffer(name):
+    """Else no gradient would ever be found behind ``parameters.grad = zeros``."""
+    parameters = store()
+    parameters.bind(np.ones(15), np.ones(15))
+    assigned = np.arange(15.0)
+    setattr(parameters, name, assigned)
+    parameters.value *= 0.5
+    parameters.grad *= 0.5
+    np.testing.assert_array_equal(getattr(parameters, name), 0.5 * np.arange(15))
+    np.testing.assert_array_equal(assigned, np.arange(15))
+    view = getattr(parameters.named()["a.bias"], name)
+    assert np.shares_memory(view, getattr(parameters, name))

@@ -92,16 +92,33 @@ class Parameter:
 class Parameters:
     """The parameters of one network, in the order in which its layers asked for them.
 
-    Attributes:
-        value: all values, flat.
-        grad: all gradients, flat, in the same order.
+    What is assigned to ``value`` or ``grad`` is written into the flat buffer, for that is where the
+    network's views are.
     """
 
-    value: Array
-    grad: Array
+    _value: Array
+    _grad: Array
 
     def __init__(self) -> None:
         self._list: list[Parameter] = []
+
+    @property
+    def value(self) -> Array:
+        """All values, flat."""
+        return self._value
+
+    @value.setter
+    def value(self, value: Array) -> None:
+        self._value[...] = value
+
+    @property
+    def grad(self) -> Array:
+        """All gradients, flat, in the same order."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Array) -> None:
+        self._grad[...] = grad
 
     def __iter__(self) -> Iterator[Parameter]:
         """Walk the parameters in their order."""
@@ -144,8 +161,8 @@ class Parameters:
         """
         if value.shape != (self.count,):
             raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")
-        self.value = value
-        self.grad = xp_of(value).zeros_like(value) if grad is None else grad
+        self._value = value
+        self._grad = xp_of(value).zeros_like(value) if grad is None else grad
         start = 0
         for p in self:
             stop = start + p.size
