@@ -175,11 +175,13 @@ def eps_weights(schedule: NoiseSchedule, variance: Table) -> Table:
     """Return w_t, (T + 1,), the weight of ‖ε − ε_θ‖² in L_{t−1}, in nats; entry 0 is 0.
 
     w_t = β_t²/(2 σ_t² α_t (1 − ᾱ_t)) (Ho et al. 2020, eq. 12); ``variance`` (T + 1,) is σ_t². At
-    t = 1 it is the weight of the density × bin width in place of the decoder's integral.
+    t = 1 it is the weight of the density × bin width in place of the decoder's integral, and ∞ for
+    β̃_1 = 0.
     """
     weights = np.zeros_like(schedule.beta)
     spread = 2.0 * variance[1:] * schedule.alpha[1:] * schedule.one_minus_alpha_bar[1:]
-    weights[1:] = schedule.beta[1:] ** 2 / spread
+    with np.errstate(divide="ignore"):
+        weights[1:] = schedule.beta[1:] ** 2 / spread
     return weights
 
 
