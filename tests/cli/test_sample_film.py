@@ -124,6 +124,7 @@ def test_a_row_keeps_to_one_class(images):
     np.testing.assert_array_equal(turns[:3], images("classes", *args, "--class", "0")[:3])
     np.testing.assert_array_equal(turns[3:], images("classes", *args, "--class", "1")[3:])
     assert not np.array_equal(turns[3:], images("classes", *args, "--class", "0")[3:])
+    assert not np.array_equal(turns, images("classes", *args[:-2]))  # without guidance
 
 
 @pytest.mark.parametrize(
