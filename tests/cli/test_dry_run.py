@@ -86,6 +86,13 @@ def test_of_a_resumed_run_all_its_checkpoints_count(cli, dry):
     assert (found["checkpoints"], found["most"]) == (3, 4)
 
 
+def test_of_a_run_resumed_from_its_only_checkpoint_there_will_be_two(cli, dry):
+    assert cli("train", *TINY, "--train-steps", 2, "--preview-every", 0)[0] == 0
+    (Path("runs/glyphs-1/checkpoints") / "step-00000000.npz").unlink()
+    found = dry("--resume", "runs/glyphs-1", "--train-steps", 4, "--save-every", 0)
+    assert (found["checkpoints"], found["most"]) == (2, 2)
+
+
 def test_checkpoints_that_were_given_up_make_no_room_for_others(cli):
     args = ["--train-steps", 4, "--save-every", 1, "--preview-every", 0]
     assert cli("train", *TINY, *args)[0] == 0

@@ -94,6 +94,18 @@ def test_the_first_to_fail_is_raised_and_all_before_it_are_committed():
         assert committed == [0]
 
 
+def test_a_later_index_that_fails_afterwards_is_not_raised():
+    begun = threading.Barrier(2)
+
+    def compute(_worker, index):
+        begun.wait(timeout=10)
+        time.sleep(0.05 * index)
+        raise ValueError(f"index {index}")
+
+    with Workers(2) as workers, pytest.raises(ValueError, match="index 0"):
+        workers.run(2, compute, lambda _index, _result: None)
+
+
 def test_blas_is_held_to_one_thread_and_given_back():
     control = blas_threads()
     assert control is not None, "NumPy's own wheels bring an OpenBLAS that can be reached"
