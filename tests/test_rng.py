@@ -61,6 +61,13 @@ def test_seeds_streams_steps_samples_and_sites_share_no_word():
     assert len(set(seen)) >= len(seen) - 5  # 5000 words: 0.003 coincidences expected
 
 
+def test_uniforms_are_their_words():
+    place = {"step": 3, "samples": np.array([5, 9]), "site": 2}
+    words = rng.words(1, "dropout", count=6, **place)
+    uniforms = rng.uniform(1, "dropout", shape=(2, 3), **place)
+    np.testing.assert_array_equal(uniforms, (words.reshape(2, 2, 3) + 0.5) / 2.0**32)
+
+
 def test_normals_have_the_moments_of_a_normal():
     """With n = 400,000 each mean is within 5.5 standard errors: false alarm 2e-7 in all."""
     x = rng.normal(3, "noise", step=7, samples=np.arange(400), shape=(1000,), dtype=np.float64)

@@ -99,10 +99,16 @@ def words(
 
 
 def uniform(
-    seed: int, stream: Stream, *, step: int, samples: IntArray, shape: tuple[int, ...]
+    seed: int,
+    stream: Stream,
+    *,
+    step: int,
+    samples: IntArray,
+    shape: tuple[int, ...],
+    site: int = 0,
 ) -> npt.NDArray[np.float64]:
     """Return uniforms in the open interval (0, 1), float64, (len(samples), *shape)."""
-    drawn = words(seed, stream, step=step, samples=samples, count=math.prod(shape))
+    drawn = words(seed, stream, step=step, samples=samples, count=math.prod(shape), site=site)
     return ((drawn.astype(np.float64) + 0.5) * 2.0**-32).reshape(len(samples), *shape)
 
 
