@@ -28,7 +28,7 @@ FUSED = ["-ffp-contract=fast", "-fexpensive-optimizations"]
 if PROCESSOR.exists() and " fma " in PROCESSOR.read_text():
     FUSED.append("-mfma")
 FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", *FUSED]
-MARGIN = 256  # bytes of NaN on either side of an array
+MARGIN = 4096  # bytes of NaN on either side of an array: more than what a planted bug writes there
 STACKS = np.empty((1024, 128 * 1024), np.uint8)  # of the threads of a block
 
 

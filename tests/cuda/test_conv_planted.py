@@ -9,7 +9,7 @@ import pytest
 import simulator
 from conv_twins import convolution, dense, integers, onto
 
-from tinyddpm.kernels.cuda import products
+from tinyddpm.kernels.cuda import operands, products
 
 pytestmark = pytest.mark.cuda_sim
 
@@ -88,6 +88,7 @@ def test_planted_bug_is_found(request, monkeypatch, bug):
     cache = request.config.cache.mkdir("cuda_sim")
     monkeypatch.setattr(simulator, "source", source)
     monkeypatch.setattr(products, "_PART", 40)
+    monkeypatch.setattr(operands, "_SLAB_OF_IMAGE", 640)  # some slabs an image
     found = [finds_fault(simulator.SimRuntime(cache, eager=eager), precision) for eager in (0, 1)]
     assert any(places)
     assert any(found)
@@ -118,4 +119,5 @@ def finds_fault(device, precision):
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_nothing_is_found_where_nothing_is_planted(sim_both, monkeypatch, precision):
     monkeypatch.setattr(products, "_PART", 40)
+    monkeypatch.setattr(operands, "_SLAB_OF_IMAGE", 640)
     assert not finds_fault(sim_both, precision)
