@@ -6,6 +6,7 @@ from conv_twins import integers, normals, placed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tinyddpm.kernels.cuda import operands
 from tinyddpm.kernels.cuda.operands import Operands, PreparedWeight
 from tinyddpm.kernels.cuda.partial_sums import summed
 
@@ -53,10 +54,17 @@ def test_image_is_rounded_padded_and_summed(sim, precision, rows, channels):
 
 @pytest.mark.parametrize("precision", LOST_BITS)
 @on_one_device
-@given(n=st.sampled_from([1, 2, 3, 600]), rows=st.integers(1, 60), channels=sizes)
-def test_each_image_has_sums_of_its_own(sim, precision, n, rows, channels):
+@given(
+    n=st.sampled_from([1, 2, 3, 600]),
+    rows=st.integers(1, 60),
+    channels=sizes,
+    slab=st.sampled_from([100, 8192]),
+)
+def test_each_image_has_sums_of_its_own(sim, precision, n, rows, channels, slab):
     x = normals(0, n, rows if n < 9 else 1, channels)
-    operand, sums = Operands(sim, precision).image_and_sums(x, by_image=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operands, "_SLAB_OF_IMAGE", slab)  # some slabs an image, or one
+        operand, sums = Operands(sim, precision).image_and_sums(x, by_image=True)
     assert sums.shape == (n, channels)
     np.testing.assert_allclose(sums, x.sum(axis=1, dtype=float), rtol=0, atol=1e-4)
     np.testing.assert_array_equal(Operands(sim, precision).image(x).values, operand.values)
@@ -91,17 +99,17 @@ def test_folded_taps_add_up_where_they_overlap(sim):
 @pytest.mark.parametrize("precision", LOST_BITS)
 def test_operands_are_made_anew_where_they_are(sim, precision):
     """Those that were asked for, of several weights by one launch; folding one is another."""
-    operands = Operands(sim, precision)
+    made_by = Operands(sim, precision)
     shapes = [(3, 3, 5, 40), (1, 1, 70, 33), (3, 3, 4, 9), (1, 1, 2, 3)]
     weights = [placed(sim, normals(i, *shape)) for i, shape in enumerate(shapes)]
-    prepared = [PreparedWeight(weight, operands) for weight in weights]
+    prepared = [PreparedWeight(weight, made_by) for weight in weights]
     made = [prepared[0].plain, prepared[1].plain, prepared[2].folded]
     for i, weight in enumerate(weights):
         weight[...] = normals(10 + i, *weight.shape)
     before = sim.launches
-    operands.refresh(prepared)
+    made_by.refresh(prepared)
     assert sim.launches == before + 2
-    expected = [*map(operands.weights, weights[:2]), operands.doubling_weights(weights[2])]
+    expected = [*map(made_by.weights, weights[:2]), made_by.doubling_weights(weights[2])]
     for mine, exact in zip(made, expected, strict=True):
         for a, b in zip(mine[1:], exact[1:], strict=True):
             np.testing.assert_array_equal(a.values, b.values)
