@@ -70,8 +70,11 @@ def test_given_x0_it_is_the_gradient_of_the_forward_density(seed):
         return -0.5 * (x - np.sqrt(alpha_bar) * x0) ** 2 / (1 - alpha_bar)
 
     expected = gradient_by_complex_step(log_density, xt)
-    found = scores.score_from_eps(SCHEDULE, eps, TIMES)
-    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+    for found in (
+        scores.score_from_eps(SCHEDULE, eps, TIMES),
+        scores.score_from_x0(SCHEDULE, xt, x0, TIMES),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["eps", "x0", "v", "score"]))
@@ -80,11 +83,11 @@ def test_all_forms_say_the_same(seed, predict):
     diffusion = GaussianDiffusion(SCHEDULE, predict)
     x0 = diffusion.predict_x0(xt, TIMES, output)
     eps = diffusion.predict_eps(xt, TIMES, x0)
-    alpha_bar = SCHEDULE.alpha_bar[TIMES].reshape(-1, 1, 1, 1)
-    score = (np.sqrt(alpha_bar) * x0 - xt) / (1 - alpha_bar)
+    score = scores.score_from_x0(SCHEDULE, xt, x0, TIMES)
     # x̂_0 from ε is divided by √ᾱ_T, which the clipped cosine makes small.
     np.testing.assert_allclose(scores.score_from_eps(SCHEDULE, eps, TIMES), score, atol=1e-9)
-    again = GaussianDiffusion(SCHEDULE, "score").predict_x0(xt, TIMES, score)
+    np.testing.assert_allclose(scores.eps_from_score(SCHEDULE, score, TIMES), eps, atol=1e-9)
+    again = scores.x0_from_score(SCHEDULE, xt, score, TIMES)
     np.testing.assert_allclose(again, x0, rtol=1e-7, atol=1e-9)
 
 
@@ -95,8 +98,7 @@ def test_a_network_of_the_score_samples_as_the_network_of_eps_that_it_is():
     def score_network(xt, t):
         return scores.score_from_eps(schedule, data(xt, t), t)
 
-    scored = GaussianDiffusion(schedule, "score")
-    found = scored.sample(score_network, SHAPE, dtype=np.float64)
+    found = diffusion.sample(scores.eps_model(schedule, score_network), SHAPE, dtype=np.float64)
     np.testing.assert_allclose(found, diffusion.sample(data, SHAPE, dtype=np.float64), atol=1e-12)
 
 
@@ -109,9 +111,16 @@ def test_the_simple_loss_is_denoising_score_matching():
 
 def test_dtypes_are_kept_and_times_checked():
     x = images(2, 1)[0].astype(np.float32)
-    assert scores.score_from_eps(SCHEDULE, x, 3).dtype == np.float32
-    for t in (0, 21):
-        with pytest.raises(errors.UsageError, match="t must lie"):
-            scores.score_from_eps(SCHEDULE, x, t)
-    with pytest.raises(errors.UsageError, match="floating-point"):
-        scores.score_from_eps(SCHEDULE, x.astype(np.int8), 3)
+    calls = [
+        lambda x, t: scores.score_from_eps(SCHEDULE, x, t),
+        lambda x, t: scores.eps_from_score(SCHEDULE, x, t),
+        lambda x, t: scores.score_from_x0(SCHEDULE, x, x, t),
+        lambda x, t: scores.x0_from_score(SCHEDULE, x, x, t),
+    ]
+    for call in calls:
+        assert call(x, 3).dtype == np.float32
+        for t in (0, 21):
+            with pytest.raises(errors.UsageError, match="t must lie"):
+                call(x, t)
+        with pytest.raises(errors.UsageError, match="floating-point"):
+            call(x.astype(np.int8), 3)

@@ -16,7 +16,7 @@ from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import guided_model
 from tinyddpm.diffusion.oracles import GaussianOracle, MixtureOracle
 from tinyddpm.diffusion.schedule import NoiseSchedule
-from tinyddpm.diffusion.score import score_from_eps
+from tinyddpm.diffusion.score import score_from_eps, x0_from_score
 
 _COSINE = NoiseSchedule.cosine()
 _KINDS = ((0.7, -0.6, 0.02), (0.3, 0.5, 0.1))  # weight, mean, variance of a mixture
@@ -190,7 +190,7 @@ CONCEPTS = (
         with noise.""",
         equation="""∇ log q(x_t) = −E[ε | x_t]/√(1−ᾱ_t)
         E[x_0 | x_t] = (x_t + (1−ᾱ_t) ∇ log q(x_t))/√ᾱ_t   (Tweedie)""",
-        functions=(score_from_eps, MixtureOracle),
+        functions=(score_from_eps, x0_from_score, MixtureOracle),
         check=_check_score,
         table=_table_score,
     ),
