@@ -327,9 +327,11 @@ def test_a_data_set_that_is_misspelt_is_guessed(cli):
     assert code == 3
     assert "unknown data set 'mnits'" in err
     assert "try: mnist, if that was meant; known are glyphs, mnist, " in err
-    code, _, err = cli("train", "--data", "qqq")
-    assert code == 3
-    assert "try: glyphs, mnist, " in err
+    for name in ("qqq", ""):
+        code, _, err = cli("train", "--data", name)
+        assert code == 3
+        assert f"unknown data set {name!r}" in err
+        assert "try: glyphs, mnist, " in err
 
 
 @pytest.mark.parametrize("verb", [[], *([name] for name in commands.commands)])

@@ -72,10 +72,10 @@ def load(
     if name in LOADERS:
         return LOADERS[name](split, folder, tell)
     path = folder or Path(name)
-    if not path.exists():
+    if not name or not path.exists():  # the path "" would be the present folder
         raise DataError(
             f"unknown data set {name!r}",
-            cause=f"there is no file or folder {path} either",
+            cause=f"there is no file or folder {path} either" if name else "it has no name",
             remedy=f"{_guess(name)}{', '.join(LOADERS)}, a folder of pictures, or a .npz or .npy "
             "file",
         )
@@ -99,5 +99,5 @@ def canonical(name: str) -> str:
     So a data set is found again from another folder. To mean a folder that bears a known name,
     write ``./mnist``.
     """
-    is_path = name not in LOADERS and Path(name).exists()
+    is_path = name and name not in LOADERS and Path(name).exists()
     return str(Path(name).absolute()) if is_path else name
