@@ -6,10 +6,13 @@ import fake_cupy
 import nvrtc
 import pytest
 from host_arrays import HostArrays
+from ptx_simulator import PtxRuntime
 from simulator import COMPILER, SimRuntime
 
 from tinyddpm.arrays import cuda_obstacle
 from tinyddpm.training.kernel_choice import cuda_runtime, the_runtime
+
+NO_NVRTC = "no NVRTC: pip install nvidia-cuda-nvrtc-cu12"
 
 
 @pytest.fixture
@@ -32,32 +35,46 @@ def gpu():
     return cuda_runtime()
 
 
-@pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+@pytest.fixture
+def ptx(request):
+    """A simulated GPU that executes what NVRTC makes of the kernels."""
+    if nvrtc.LIBRARY is None:
+        pytest.skip(NO_NVRTC)
+    return _simulated(request, eager=False, runtime=PtxRuntime)
+
+
+REAL = pytest.param("gpu", marks=pytest.mark.cuda)
+
+
+@pytest.fixture(params=["simulated", "ptx", REAL])
 def card(request):
-    """A simulated GPU, and a real one to which NumPy's arrays are taken for every launch."""
+    """Simulated GPUs, and a real one to which NumPy's arrays are taken for every launch."""
     if request.param == "gpu":
         return HostArrays(request.getfixturevalue("gpu"))
+    if request.param == "ptx":
+        return request.getfixturevalue("ptx")
     return _simulated(request, eager=False)
 
 
-@pytest.fixture(params=["eager", "late", pytest.param("gpu", marks=pytest.mark.cuda)])
+@pytest.fixture(params=["eager", "late", "ptx", REAL])
 def device(request):
-    """A simulated GPU with either behaviour of asynchronous copies, and a real one."""
-    if request.param == "gpu":
-        return request.getfixturevalue("gpu")
+    """Simulated GPUs, one with either behaviour of asynchronous copies, and a real one."""
+    if request.param in ("ptx", "gpu"):
+        return request.getfixturevalue(request.param)
     return _simulated(request, eager=request.param == "eager")
 
 
-def _simulated(request, *, eager):
+def _simulated(request, *, eager, runtime=SimRuntime):
     if COMPILER is None:
         pytest.skip("no C++ compiler to simulate CUDA with")
-    return SimRuntime(request.config.cache.mkdir("cuda_sim"), eager=eager)
+    return runtime(request.config.cache.mkdir("cuda_sim"), eager=eager)
 
 
 @pytest.fixture
-def cupy(sim, monkeypatch):
-    """A CuPy in whose place the simulator computes, for everyone who imports it."""
-    module = fake_cupy.make_module(sim)
+def cupy(request, monkeypatch):
+    """A CuPy in whose place ``sim`` or another device computes, for everyone who imports it."""
+    device = request.getfixturevalue(getattr(request, "param", "sim"))
+    module = fake_cupy.make_module(device)
     monkeypatch.setitem(sys.modules, "cupy", module)
     the_runtime.cache_clear()
     yield module
@@ -75,6 +92,6 @@ def tolerance(request):
 def compile_cubin(request):
     """``nvrtc.compile_cubin``, which keeps what it compiled."""
     if nvrtc.LIBRARY is None:
-        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc-cu12")
+        pytest.skip(NO_NVRTC)
     cache = request.config.cache.mkdir("cuda_compile")
     return lambda text, arch: nvrtc.compile_cubin(text, arch, cache)

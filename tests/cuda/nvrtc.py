@@ -57,7 +57,15 @@ def compile_cubin(text, arch, cache):
     return path.read_bytes(), _usages(path.with_suffix(".log").read_text())
 
 
-def _compiled(text, arch):
+def compile_ptx(text, cache):
+    """Return the PTX of a complete source, which is kept as that of ``compile_cubin`` is."""
+    path = Path(cache, hashlib.sha256(repr((VERSION, OPTIONS, text)).encode()).hexdigest()[:24])
+    if not path.exists():
+        path.write_bytes(_compiled(text, "compute_80", "PTX")[0].rstrip(b"\0"))
+    return path.read_text()
+
+
+def _compiled(text, arch, what="CUBIN"):
     program = ctypes.c_void_p()
     _check(LIBRARY.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"k.cu", 0, None, None))
     options = [f"-arch={arch}".encode(), *(option.encode() for option in OPTIONS)]
@@ -67,9 +75,9 @@ def _compiled(text, arch):
     log = _bytes(program, "ProgramLog").rstrip(b"\0").decode()
     if failed:
         raise AssertionError(f"{arch}: {log}")
-    cubin = _bytes(program, "CUBIN")
+    code = _bytes(program, what)
     _check(LIBRARY.nvrtcDestroyProgram(ctypes.byref(program)))
-    return cubin, log
+    return code, log
 
 
 def _bytes(program, what):

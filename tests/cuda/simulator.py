@@ -27,21 +27,21 @@ COMPILER = shutil.which("c++") or shutil.which("g++")
 FUSED = ["-ffp-contract=fast", "-fexpensive-optimizations"]
 if PROCESSOR.exists() and " fma " in PROCESSOR.read_text():
     FUSED.append("-mfma")
-FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", *FUSED]
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", *FUSED]
 MARGIN = 4096  # bytes of NaN on either side of an array: more than what a planted bug writes there
 STACKS = np.empty((1024, 128 * 1024), np.uint8)  # of the threads of a block
 
 
-def build_library(text, parameters, cache):
+def build_library(text, parameters, cache, flags=FLAGS):
     """The complete source ``text`` and a C function ``sim_NAME`` for each kernel, loaded."""
     code = "\n".join(['#include "cuda_sim.h"', text, *map(_entry, parameters, parameters.values())])
-    parts = [code, (HERE / "cuda_sim.h").read_text(), *FLAGS]
+    parts = [code, *(path.read_text() for path in sorted(HERE.glob("*_sim.h"))), *flags]
     path = Path(cache) / f"{hashlib.sha256(''.join(parts).encode()).hexdigest()[:24]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             unit = Path(folder, "kernels.cpp")
             unit.write_text(code)
-            command = [COMPILER, *FLAGS, "-I", HERE, unit, "-o", unit.with_suffix(".so")]
+            command = [COMPILER, *flags, "-I", HERE, unit, "-o", unit.with_suffix(".so")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise AssertionError(f"the simulator cannot compile this:\n{done.stderr}")
