@@ -66,6 +66,13 @@ BUGS = {
     "every run of channels is the first": ("bf16", "k.channel += run, k.end", "k.end"),
     "a run of channels without its end": ("tf32", "run, k.end += run;", "run;"),
     "the taps of the last run go on": ("bf16", " || k.end >= c_in", ""),
+    "every run of gradients is the first": (
+        "tf32",
+        "m / (taps * run) * run + of_run % run",
+        "of_run % run",
+    ),
+    "gradients of no channel are written": ("bf16", "if (w.channel >= channels_in) return;", ""),
+    "pieces are read where they were not put": ("bf16", "of_b ^ 32 * step", "of_b + 32 * step"),
     "odd channels read past their end": (
         "bf16",
         "channel + e < c ? row[channel + e] : 0.0f",

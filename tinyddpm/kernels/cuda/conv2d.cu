@@ -98,21 +98,39 @@ __device__ __forceinline__ void store_pair(float* row, int column, int columns, 
   }
 }
 
-// ---- convolve: in shared memory, a row of A or B is the chunk's K for one m or n. The pitch sends
-// the eight rows that a matrix is loaded from to different banks.
+// A run of channels: K of convolve, and M of weight_gradient, run over it, then over the taps of
+// these channels, then over the next run. The taps of a few channels meet much the same pixels, which
+// are still in the first cache. Where channels are no multiple of a chunk, all of them are one run.
+__device__ __forceinline__ int run_of(int channels) {
+  return channels % CHUNK_K ? channels : CHUNK_K;
+}
 
-constexpr int PITCH = 64 + 16;
+// ---- convolve: in shared memory, a row of A or B is the chunk's K for one m or n, 64 bytes. Pieces
+// change places from one pair of rows to the next: so the eight rows that a matrix is loaded from lie
+// in different banks, and so do the two that are written at once.
 
-__device__ __forceinline__ void load_rows(Factors& f, const unsigned char* a, const unsigned char* b,
-                                          int step) {
+constexpr int PITCH = 64;
+
+__device__ __forceinline__ int place_of_piece(int row, int piece) {
+  return row * PITCH + 16 * (piece ^ row / 2 % 4);
+}
+
+// Where a thread's matrices of the first step begin in A and B; the second's are two pieces further.
+__device__ __forceinline__ int first_of_a() {
   int lane = threadIdx.x % 32;
-  const unsigned char* row_a = a + (warp_m() + lane % 16) * PITCH + 32 * step + lane / 16 * 16;
+  return place_of_piece(warp_m() + lane % 16, lane / 16);
+}
+
+__device__ __forceinline__ int first_of_b() {
+  int lane = threadIdx.x % 32;
+  return place_of_piece(warp_n() + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+}
+
+__device__ __forceinline__ void load_rows(Factors& f, const unsigned char* a, const unsigned char* b) {
 #pragma unroll
-  for (int i = 0; i < WARP_M / 16; i++) load_matrices(f.a[i], row_a + 16 * i * PITCH);
-  const unsigned char* row_b =
-      b + (warp_n() + lane / 16 * 8 + lane % 8) * PITCH + 32 * step + lane / 8 % 2 * 16;
+  for (int i = 0; i < WARP_M / 16; i++) load_matrices(f.a[i], a + 16 * i * PITCH);
 #pragma unroll
-  for (int j = 0; j < WARP_N / 16; j++) load_matrices(f.b[j], row_b + 16 * j * PITCH);
+  for (int j = 0; j < WARP_N / 16; j++) load_matrices(f.b[j], b + 16 * j * PITCH);
 }
 
 // A row of A: the source pixel that it meets at its first tap. It may lie outside, as a copy of no
@@ -124,9 +142,7 @@ struct Row {
 
 constexpr int NOWHERE = -(1 << 30); // far from every tap
 
-// Where in K a thread's piece is. K runs over a run of channels, then over the taps of these, then over
-// the next run: the taps of a chunk of channels meet much the same pixels, which are still in the first
-// cache. Where channels are no multiple of a chunk, all of them are one run.
+// Where in K a thread's piece is.
 struct Place {
   int channel, end, tx, ty; // end: of the run
 };
@@ -154,7 +170,7 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
   int m0 = blockIdx.x / tiles_n * TILE_M, n0 = blockIdx.x % tiles_n * TILE_N;
   if (m0 >= results(g)) return; // a smaller phase than the first
 
-  constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once
+  constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once, eights of them
   int row = threadIdx.x / CHUNK_PIECES, piece = threadIdx.x % CHUNK_PIECES, depth = kh * kw * c_in;
   Row rows[COPIES_M];
 #pragma unroll
@@ -164,12 +180,12 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
     rows[i].from = x + ((long long)(r.image * in_h + rows[i].y) * in_w + rows[i].x) * c_in;
     if (r.image >= images) rows[i].y = NOWHERE;
   }
-  int run = c_in % CHUNK_K ? c_in : CHUNK_K;
+  int run = run_of(c_in), in_buffer = place_of_piece(row, piece);
   Place k = {0, run, 0, 0};
   advance(k, piece * PIECE, run, c_in, g);
 
   auto copy = [&](int, int buffer) {
-    unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH + row * PITCH + piece * 16;
+    unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH + in_buffer;
     unsigned char* b = a + TILE_M * PITCH;
     bool in_k = k.ty < g.y.taps;
     int dy = g.y.step * k.ty, dx = g.x.step * k.tx, to_tap = (dy * in_w + dx) * c_in + k.channel;
@@ -190,12 +206,13 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
   };
 
   Sums sums = {};
+  int of_a = first_of_a(), of_b = first_of_b();
   auto add = [&](int buffer) {
     const unsigned char* a = shared + buffer * (TILE_M + TILE_N) * PITCH;
     Factors f;
 #pragma unroll
     for (int step = 0; step < 2; step++) {
-      load_rows(f, a, a + TILE_M * PITCH, step);
+      load_rows(f, a + (of_a ^ 32 * step), a + TILE_M * PITCH + (of_b ^ 32 * step));
       multiply(sums, f);
     }
   };
@@ -251,6 +268,16 @@ __device__ __forceinline__ void load_columns(Factors& f, const unsigned char* a,
   }
 }
 
+// What a number in M stands for; beyond the end, a channel that is none.
+struct Weight {
+  int tap, channel;
+};
+
+__device__ __forceinline__ Weight weight_of(int m, int taps, int run) {
+  int of_run = m % (taps * run);
+  return {of_run / run, m / (taps * run) * run + of_run % run};
+}
+
 // Block z adds up its share of the pixels into partial[z], (kh, kw, channels_in, channels_out), of
 // which x and dy have c_in and c_out with their padding.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -269,8 +296,9 @@ weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIG
   constexpr int ROWS_M = THREADS / PIECES_M, ROWS_N = THREADS / PIECES_N; // copied at once
   int row_m = threadIdx.x / PIECES_M, m = threadIdx.x % PIECES_M * PIECE;
   int row_n = threadIdx.x / PIECES_N, n = threadIdx.x % PIECES_N * PIECE;
-  int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in, tx = tap % kw;
-  int ty = tap < kh * kw ? tap / kw : NOWHERE;
+  int run = run_of(c_in), taps = kh * kw;
+  Weight w = weight_of(m0 + m, taps, run);
+  int tx = w.tap % kw, ty = w.channel < c_in ? w.tap / kw : NOWHERE;
   Result by = result(g, CHUNK_K), pixels[COPIES_M];
 #pragma unroll
   for (int i = 0; i < COPIES_M; i++) pixels[i] = result(g, first * CHUNK_K + row_m + ROWS_M * i);
@@ -282,8 +310,8 @@ weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIG
 #pragma unroll
     for (int i = 0; i < COPIES_M; i++) {
       int row = row_m + ROWS_M * i, pixel = source_pixel(g, pixels[i], ty, tx);
-      const OPERAND* from = x + (size_t)pixel * c_in + channel;
-      copy_async_16(a + row * PITCH_A + m * sizeof(OPERAND), from, pixel < 0 ? 0 : 16);
+      const OPERAND* from = x + (size_t)pixel * c_in + w.channel;
+      copy_async_16_again(a + row * PITCH_A + m * sizeof(OPERAND), from, pixel < 0 ? 0 : 16);
       pixels[i] = plus(g, pixels[i], by);
     }
 #pragma unroll
@@ -309,9 +337,9 @@ weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIG
 
   float* mine = partial + (size_t)blockIdx.z * kh * kw * channels_in * channels_out;
   for_each_pair(sums, [&](int m, int n, float v0, float v1) {
-    int tap = (m0 + m) / c_in, channel = (m0 + m) % c_in;
-    if (tap >= kh * kw || channel >= channels_in) return;
-    size_t row = (size_t)tap * channels_in + channel;
+    Weight w = weight_of(m0 + m, taps, run);
+    if (w.channel >= channels_in) return;
+    size_t row = (size_t)w.tap * channels_in + w.channel;
     store_pair(mine + row * channels_out, n0 + n, channels_out, v0, v1);
   });
 }

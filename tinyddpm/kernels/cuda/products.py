@@ -43,8 +43,8 @@ class Tile(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: rows of 64 bytes and 16 between them; the weight gradient needs less."""
-        return self.stages * 80 * (self.m + self.n)
+        """Of a block: rows of 64 bytes, and what the weight gradient leaves between its rows."""
+        return self.stages * (64 * (self.m + self.n) + 1024)
 
     def number(self, m: int, n: int) -> int:
         """The number of tiles that cover m × n."""
