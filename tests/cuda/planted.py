@@ -128,12 +128,12 @@ ATTENTION = {
     "fills the stage in use": ("copy(1 - stage, c", "copy(stage, c"),
     "no empty group at the end": ("    }\n    copy_commit();", "    copy_commit();}"),
     "the stride of the other tile": (
-        "columns + (8 * j + g) * LD_ROWS",
-        "columns + (8 * j + g) * LD_MATRIX",
+        "columns + 8 * j * LD_ROWS",
+        "columns + 8 * j * LD_MATRIX",
     ),
     "two halves of an operand exchanged": (
-        "to_tf32(c[0]), to_tf32(c[4])",
-        "to_tf32(c[4]), to_tf32(c[0])",
+        "lane / 8 % 2 * 4",
+        "(1 - lane / 8 % 2) * 4",
     ),
     "delta is forgotten": ("dp[j][i] - (inside ? pass.delta[query] : 0.0f)", "dp[j][i]"),
     "lse of the neighbour": ("- pass.lse[query])", "- pass.lse[query ^ 1])"),

@@ -39,20 +39,34 @@ __device__ __forceinline__ float* columns_of(float* shared, int stage) {
   return rows_of(shared, stage) + TILE * LD_ROWS;
 }
 
-// `count` tokens and CHUNK columns of m, zero beyond its ends; 16 bytes at a time where rows allow.
-__device__ __forceinline__ void copy_tile(float* tile, int ld, int count, const Tokens& m,
-                                          int token, int column) {
-  for (int i = threadIdx.x; i < count * CHUNK / 4; i += THREADS) {
-    int row = i / (CHUNK / 4), at = i % (CHUNK / 4) * 4, c = column + at;
-    const float* from = m.data + (size_t)(token + row) * m.stride + c;
-    float* to = tile + row * ld + at;
-    int left = token + row < m.tokens ? m.width - c : 0;
-    if (m.width % 4 == 0) {
-      copy_async_16(to, left > 0 ? from : m.data, left > 0 ? 16 : 0);
-    } else {
-      for (int e = 0; e < 4; e++) to[e] = left > e ? from[e] : 0.0f;
-    }
+// COUNT tokens and CHUNK columns of m, zero beyond its ends; 16 bytes at a time where rows allow.
+template <int COUNT>
+__device__ __forceinline__ void copy_tile(float* tile, int ld, const Tokens& m, int token,
+                                          int column) {
+  constexpr int PIECES = CHUNK / 4, ROWS = THREADS / PIECES; // rows that are copied at once
+  int row = threadIdx.x / PIECES, at = threadIdx.x % PIECES * 4;
+  const float* from = m.data + (size_t)(token + row) * m.stride + column + at;
+  float* to = tile + row * ld + at;
+  int tokens = m.tokens - token, width = m.width - column - at, next = ROWS * m.stride;
+  if (m.width % 4 == 0) {
+#pragma unroll 1
+    for (; row < COUNT; row += ROWS, from += next, to += ROWS * ld)
+      copy_async_16(to, from, row < tokens & width > 0 ? 16 : 0); // beyond the ends, no bytes
+  } else {
+#pragma unroll 1
+    for (; row < COUNT; row += ROWS, from += next, to += ROWS * ld)
+      for (int e = 0; e < 4; e++) to[e] = row < tokens & width > e ? from[e] : 0.0f;
   }
+}
+
+// A float as a factor of the tensor cores, where they multiply.
+__device__ __forceinline__ float factor(float x) { return TENSOR ? to_float(to_tf32(x)) : x; }
+
+// Loads what load_matrices does, of floats, rounded.
+__device__ __forceinline__ void load_factors(tf32 r[4], const float* row) {
+  load_matrices(r, row);
+#pragma unroll
+  for (int i = 0; i < 4; i++) r[i] = to_tf32(to_float(r[i]));
 }
 
 __device__ __forceinline__ float dot(float4 a, float4 b) {
@@ -62,21 +76,24 @@ __device__ __forceinline__ float dot(float4 a, float4 b) {
 // sums += this warp's 16 rows of tile `rows`, times all rows of `columns`, over `depth` values.
 __device__ __forceinline__ void add_scores(Sums sums[COLUMNS / 8], const float* rows,
                                            const float* columns, int depth) {
-  int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
   rows += threadIdx.x / 32 * 16 * LD_ROWS;
 #if TENSOR
+  int lane = threadIdx.x % 32;
+  rows += lane % 16 * LD_ROWS + lane / 16 * 4;
+  columns += (lane / 16 * 8 + lane % 8) * LD_ROWS + lane / 8 % 2 * 4;
+#pragma unroll 2
   for (int k = 0; k < depth; k += 8) {
-    const float* r = rows + g * LD_ROWS + k + q;
-    unsigned a[4] = {to_tf32(r[0]), to_tf32(r[8 * LD_ROWS]), to_tf32(r[4]),
-                     to_tf32(r[8 * LD_ROWS + 4])};
+    tf32 a[4], b[4];
+    load_factors(a, rows + k);
 #pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++) {
-      const float* c = columns + (8 * j + g) * LD_ROWS + k + q;
-      unsigned b[2] = {to_tf32(c[0]), to_tf32(c[4])};
+    for (int j = 0; j < COLUMNS / 8; j += 2) {
+      load_factors(b, columns + 8 * j * LD_ROWS + k);
       mma_tf32(sums[j], a, b);
+      mma_tf32(sums[j + 1], a, b + 2);
     }
   }
 #else
+  int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
 #pragma unroll 1
   for (int k = 0; k < depth; k += 4) {
     float4 upper = *(const float4*)(rows + g * LD_ROWS + k);
@@ -92,17 +109,18 @@ __device__ __forceinline__ void add_scores(Sums sums[COLUMNS / 8], const float* 
 #endif
 }
 
-// sums += this warp's 16 rows of the weights, times CHUNK columns of the matrix; `depth` columns of
-// the weights count.
+// sums += this warp's 16 rows of the weights, each a factor() already, times CHUNK columns of the
+// matrix; `depth` columns of the weights count.
 __device__ __forceinline__ void add_product(Sums sums[CHUNK / 8], const float* weights,
                                             const float* matrix, int depth) {
   int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
-  weights += (threadIdx.x / 32 * 16 + g) * LD_WEIGHTS;
+  weights += threadIdx.x / 32 * 16 * LD_WEIGHTS;
 #if TENSOR
+  weights += threadIdx.x % 16 * LD_WEIGHTS + threadIdx.x % 32 / 16 * 4;
+#pragma unroll 2
   for (int k = 0; k < depth; k += 8) {
-    const float* w = weights + k + q;
-    unsigned a[4] = {to_tf32(w[0]), to_tf32(w[8 * LD_WEIGHTS]),
-                     to_tf32(w[4]), to_tf32(w[8 * LD_WEIGHTS + 4])};
+    tf32 a[4];
+    load_matrices(a, weights + k);
 #pragma unroll
     for (int j = 0; j < CHUNK / 8; j++) {
       const float* m = matrix + (k + q) * LD_MATRIX + 8 * j + g;
@@ -111,6 +129,7 @@ __device__ __forceinline__ void add_product(Sums sums[CHUNK / 8], const float* w
     }
   }
 #else
+  weights += g * LD_WEIGHTS;
 #pragma unroll 1
   for (int k = 0; k < depth; k += 4) {
     const float4 upper = *(const float4*)(weights + k);
@@ -143,8 +162,8 @@ __device__ __forceinline__ void make_scores(Sums scores[COLUMNS / 8], float* sha
     for (int i = 0; i < 4; i++) scores[j][i] = 0.0f;
   auto copy = [&](int stage, int c) {
     if (c < rows.width) {
-      copy_tile(rows_of(shared, stage), LD_ROWS, TILE, rows, row, c);
-      copy_tile(columns_of(shared, stage), LD_ROWS, COLUMNS, columns, column, c);
+      copy_tile<TILE>(rows_of(shared, stage), LD_ROWS, rows, row, c);
+      copy_tile<COLUMNS>(columns_of(shared, stage), LD_ROWS, columns, column, c);
     }
     copy_commit();
   };
@@ -170,12 +189,13 @@ __device__ __forceinline__ void add_weighted(Sums result[WIDTH / 8], Sums weight
   float* to = table + (threadIdx.x / 32 * 16 + g) * LD_WEIGHTS + 2 * q;
 #pragma unroll
   for (int j = 0; j < COLUMNS / 8; j++) { // read by this warp alone
-    *(float2*)(to + 8 * j) = {weights[j][0], weights[j][1]};
-    *(float2*)(to + 8 * LD_WEIGHTS + 8 * j) = {weights[j][2], weights[j][3]};
+    const float* w = weights[j];
+    *(float2*)(to + 8 * j) = {factor(w[0]), factor(w[1])};
+    *(float2*)(to + 8 * LD_WEIGHTS + 8 * j) = {factor(w[2]), factor(w[3])};
   }
   auto copy = [&](int c) {
     if (c < WIDTH && column + c < matrix.width)
-      copy_tile(columns_of(shared, c / CHUNK % 2), LD_MATRIX, COLUMNS, matrix, token, column + c);
+      copy_tile<COLUMNS>(columns_of(shared, c / CHUNK % 2), LD_MATRIX, matrix, token, column + c);
     copy_commit();
   };
   copy(0);
