@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from tinyddpm.diffusion.gaussian import GaussianDiffusion, Prediction, Variance
@@ -213,8 +214,8 @@ def recipe(preset: str, data: str) -> RunConfig:
         UsageError: no such preset.
     """
     network = UNetConfig.preset(preset)
-    flips = _RECIPES[preset].flips and data in NATURAL_IMAGES
-    return replace(_RECIPES[preset], data=data, preset=preset, network=network, flips=flips)
+    config = _RECIPES[preset](data=data, preset=preset, network=network)
+    return replace(config, flips=config.flips and data in NATURAL_IMAGES)
 
 
 def fit_to(
@@ -246,11 +247,10 @@ def _time_scale(config: RunConfig) -> float:
     return 1000 / config.diffusion.T if config.network.time_scale != 1.0 else 1.0
 
 
-_RECIPES: dict[str, RunConfig] = {
-    "glyphs": RunConfig(
-        data="glyphs",
-        preset="glyphs",
-        network=UNetConfig.preset("glyphs"),
+# The settings of each preset; ``recipe`` adds the data, the preset and its network.
+_RECIPES: dict[str, Callable[..., RunConfig]] = {
+    "glyphs": partial(
+        RunConfig,
         diffusion=DiffusionConfig(),
         batch=64,
         shard=16,
@@ -259,10 +259,8 @@ _RECIPES: dict[str, RunConfig] = {
         warmup=100,
         ema_decay=0.995,
     ),
-    "mnist": RunConfig(
-        data="mnist",
-        preset="mnist",
-        network=UNetConfig.preset("mnist"),
+    "mnist": partial(
+        RunConfig,
         diffusion=DiffusionConfig(),
         batch=64,
         shard=16,
@@ -272,10 +270,8 @@ _RECIPES: dict[str, RunConfig] = {
         decay_from=1000,
         ema_decay=0.999,
     ),
-    "mnist-1.7m": RunConfig(
-        data="mnist",
-        preset="mnist-1.7m",
-        network=UNetConfig.preset("mnist-1.7m"),
+    "mnist-1.7m": partial(
+        RunConfig,
         diffusion=DiffusionConfig(),
         batch=128,
         shard=4,
@@ -284,10 +280,8 @@ _RECIPES: dict[str, RunConfig] = {
         warmup=200,
         ema_decay=0.999,
     ),
-    "cifar10": RunConfig(
-        data="cifar10",
-        preset="cifar10",
-        network=UNetConfig.preset("cifar10"),
+    "cifar10": partial(
+        RunConfig,
         diffusion=DiffusionConfig(schedule="linear", variance="beta"),
         batch=128,
         shard=4,
@@ -297,10 +291,8 @@ _RECIPES: dict[str, RunConfig] = {
         ema_decay=0.9999,
         flips=True,
     ),
-    "cifar10-improved": RunConfig(
-        data="cifar10",
-        preset="cifar10-improved",
-        network=UNetConfig.preset("cifar10-improved"),
+    "cifar10-improved": partial(
+        RunConfig,
         diffusion=DiffusionConfig(T=4000, variance="learned"),
         batch=128,
         shard=4,
