@@ -5,9 +5,10 @@ add            silu(group_norm(h + e)),                     e = linear(emb)     
 scale-shift    silu(group_norm(h) (1 + scale) + shift),     [scale | shift] = linear(emb)
                                                                      Nichol & Dhariwal, app. A
 
-h = conv1(x). What is added is a bias of each image to the convolution, with which the layer that
-finds it adds the convolution's own; scale and shift go into the norm's weight and bias, of which
-each image then has its own (see ``ops.scale_shift``).
+h = conv1(x). Neither way needs an op of its own. What is added, e, is the same for all pixels of an
+image, so it is a bias of conv1, another one for each image; the linear layer that makes it adds
+conv1's own bias to it. Scale and shift change the weight and the bias of the norm, of which each
+image then has its own (see ``ops.scale_shift``).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.layers import Builder, Conv2d, GroupNorm, Linear
 
 
-class AddTimeSaved(NamedTuple):
-    """What the projection, the convolution and the norm keep."""
+class TimeSaved(NamedTuple):
+    """What the projection, the convolution and the norm keep; alike for both ways."""
 
     project: Any
     conv: Any
@@ -41,28 +42,20 @@ class AddTime:
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True
         )
 
-    def forward(self, x: Array, emb: Array) -> tuple[Array, AddTimeSaved]:
+    def forward(self, x: Array, emb: Array) -> tuple[Array, TimeSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
         biases, project = self.project.forward(emb, self.conv.bias)
         h, conv = self.conv.forward_with(biases, x)
         y, norm = self.norm.forward(h)
-        return y, AddTimeSaved(project, conv, norm)
+        return y, TimeSaved(project, conv, norm)
 
     def backward(
-        self, dy: Array, saved: AddTimeSaved, demb: Array | None = None
+        self, dy: Array, saved: TimeSaved, demb: Array | None = None
     ) -> tuple[Array, Array]:
         """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dh = self.norm.backward(dy, saved.norm)
         dx, dbiases = self.conv.backward_with(dh, saved.conv)
         return dx, self.project.backward(dbiases, saved.project, self.conv.bias, dskip=demb)
-
-
-class ScaleShiftTimeSaved(NamedTuple):
-    """What the projection, the convolution and the norm keep."""
-
-    project: Any
-    conv: Any
-    norm: Any
 
 
 @final
@@ -80,16 +73,16 @@ class ScaleShiftTime:
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True
         )
 
-    def forward(self, x: Array, emb: Array) -> tuple[Array, ScaleShiftTimeSaved]:
+    def forward(self, x: Array, emb: Array) -> tuple[Array, TimeSaved]:
         """Map ``x`` (N, H, W, C_in) and ``emb`` (N, E) to (N, H, W, C_out)."""
         e, project = self.project.forward(emb)
         scale, shift = e[:, : self.channels], e[:, self.channels :]
         h, conv = self.conv.forward(x)
         y, norm = self.norm.forward_modulated(h, scale, shift)
-        return y, ScaleShiftTimeSaved(project, conv, norm)
+        return y, TimeSaved(project, conv, norm)
 
     def backward(
-        self, dy: Array, saved: ScaleShiftTimeSaved, demb: Array | None = None
+        self, dy: Array, saved: TimeSaved, demb: Array | None = None
     ) -> tuple[Array, Array]:
         """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
         dh, dscale, dshift = self.norm.backward_modulated(dy, saved.norm)

@@ -36,7 +36,9 @@ class Linear:
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))
 
     def forward(self, x: Array, other_bias: Parameter | None = None) -> tuple[Array, Any]:
-        """Map (…, C_in) to (…, C_out), and add ``other_bias`` of a layer that leaves it to this."""
+        """Map (…, C_in) to (…, C_out); ``other_bias``, which another layer leaves to this one, is
+        added as well.
+        """
         added = None if other_bias is None else other_bias.value
         return self.kernels.linear(x, self.weight.prepared, self.bias.value, residual=added)
 
@@ -120,11 +122,13 @@ class Conv2d:
         return dx
 
     def forward_with(self, biases: Array, x: Array) -> tuple[Array, Any]:
-        """Convolve ``x`` with ``biases`` (N, C_out), one of each image, in which its own is."""
+        """Convolve ``x``; ``biases`` (N, C_out), one for each image, include the layer's own."""
         return self.op(x, self.weight.prepared, biases)
 
     def backward_with(self, dy: Array, saved: Any) -> tuple[Array, Array]:
-        """Return ``(dx, dbiases)``; whoever made the biases finds the gradient of its own, too."""
+        """Return ``(dx, dbiases)``; the gradient of the layer's own bias is left to whoever added
+        it to ``biases``.
+        """
         dx, dweight, dbiases = self.op_backward(dy, saved)
         self.weight.grad += dweight
         return dx, dbiases
