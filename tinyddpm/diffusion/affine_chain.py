@@ -1,7 +1,7 @@
 """The exact likelihood of a reverse chain that is affine, and its bound, both in closed form.
 
-log p_θ(x_0) is an integral over all x_1 … x_T, and for a network nobody can do it. For a model that
-is affine in each pixel, as the best one is where the data are independent Gaussians, all p(x_t) are
+log p_θ(x_0) is an integral over all x_1 … x_T, and for a network nobody can do it. If the model is
+affine in each pixel (as the best one is for data that are independent Gaussians), all p(x_t) are
 Gaussian:
 
     p(x_{t−1} | x_t) = 𝒩(a_t x_t + b_t, σ_t²)        one a_t, b_t, σ_t² for each pixel
@@ -18,7 +18,7 @@ and x_t in μ̃_t, and x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε:
     L_0     = ½ Σ (log 2πσ_1² + E d²/σ_1²)                  at t = 1, where μ̃_1 = x_0 and β̃_1 = 0
     L_T     = ½ Σ (ᾱ_T x_0² − ᾱ_T − log(1 − ᾱ_T))
 
-The bound misses log p(x_0) by KL(q(x_{1:T} | x_0) ‖ p(x_{1:T} | x_0)), and by nothing else.
+The gap between the bound and −log p(x_0) is KL(q(x_{1:T} | x_0) ‖ p(x_{1:T} | x_0)), no more.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class AffineChain:
     """The chain p(x_{t−1} | x_t) = 𝒩(a_t x_t + b_t, σ_t²), pixel by pixel, in float64 on the host.
 
     Attributes:
-        diffusion: with the schedule of the forward chain that the bound compares it with.
-        slope: (T + 1, H, W, C) a_t; entry 0 is unused in all three.
+        diffusion: whose forward chain the bound compares it with.
+        slope: (T + 1, H, W, C) a_t; entry 0 of all three tables is unused.
         shift: (T + 1, H, W, C) b_t.
         variance: (T + 1, H, W, C) σ_t².
     """
@@ -62,7 +62,7 @@ class AffineChain:
     def sampled_moments(self) -> tuple[Array, Array]:
         """Return the mean and the variance (H, W, C) of what ancestral sampling ends in.
 
-        They are those of p(x_0) without σ_1², for the last step adds no noise.
+        They are those of p(x_0) without σ_1², because the last step adds no noise.
         """
         mean, spread = self.marginals()
         return mean[0], spread[0] - self.variance[1]
@@ -124,8 +124,8 @@ class AffineChain:
 def affine_chain(diffusion: GaussianDiffusion, model: Model, shape: tuple[int, ...]) -> AffineChain:
     """Return the reverse chain of an affine ``model`` for images of ``shape`` (H, W, C).
 
-    a_t, b_t and σ_t² are read off from p(x_{t−1} | x_t), not clipped, at an x_t of zeros and one of
-    ones. A third, uneven, shows that the model is what it should be.
+    a_t, b_t and σ_t² are read off from the unclipped p(x_{t−1} | x_t) at an x_t of zeros and at one
+    of ones. A third, uneven x_t checks that the model is affine.
 
     Raises:
         UsageError: the step is not affine in each pixel by itself, or its variance depends on x_t.

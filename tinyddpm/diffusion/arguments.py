@@ -1,6 +1,6 @@
-"""What is asked of the arguments that many functions of a chain share.
+"""Checks of the arguments that many functions of a chain share.
 
-Every function here raises a ``UsageError`` that names what is wrong, or returns.
+Each raises a ``UsageError`` that names what is wrong, or returns.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def check_model(model: object) -> None:
     """Raise unless ``model`` can be called.
 
     Raises:
-        UsageError: it cannot, as a UNet, which counts time from 0 and returns two things.
+        UsageError: it cannot. A UNet itself cannot: it counts time from 0 and returns two things.
     """
     if not callable(model):
         raise UsageError(

@@ -6,12 +6,12 @@
     L_{t−1} = E_q KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t))         t = 2 … T
     L_0     = E_q [−log P(x_0 | x_1)]                                  t = 1: the discrete decoder
 
-The network enters L_{t−1} through x̂_0 and log σ_t² alone, for both means are c x_0 + c′ x_t with
-the same weights. Backwards, with KL or decoder giving dμ and d log σ²:
+The two means are c x_0 + c′ x_t and c x̂_0 + c′ x_t, so the network enters L_{t−1} only through x̂_0
+and log σ_t². Backwards, the KL or the decoder gives dμ and d log σ², and from these follow
 
     dx̂_0 = c dμ (c = 1 at t = 1)          doutput = (∂x̂_0/∂prediction dx̂_0, ∂log σ²/∂v d log σ²)
 
-With σ_t² fixed a term is a weighted squared error and a constant,
+If σ_t² is fixed, a term is a weighted squared error and a constant,
 
     L_{t−1} = w_t ‖ε − ε_θ‖² + …    w_t = β_t²/(2 σ_t² α_t (1 − ᾱ_t))                   eq. 12
             = w_t SNR_t ‖x_0 − x̂_0‖² + …    w_t SNR_t = ½ (SNR_{t−1} − SNR_t)   if σ_t² = β̃_t
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 
 class TermSaved(NamedTuple):
-    """Three images, and the decoder's of those at t = 1."""
+    """What the KL of all images and the decoder of those at t = 1 keep."""
 
     times: IntArray  # (N,)
     kl: NormalKlSaved
-    first: IntArray  # the images at t = 1
-    decoder: DecoderSaved | None  # None if there are none
-    within: Array | None  # where x̂_0 was not clipped; None if nothing was to be
+    first: IntArray  # the numbers of the images at t = 1
+    decoder: DecoderSaved | None  # None if there is no such image
+    within: Array | None  # where clipping left x̂_0 as it was; None without clipping
 
 
 def bound_term(
@@ -68,7 +68,7 @@ def bound_term(
         x0: the images, bytes scaled to [−1, 1].
         xt: the noised images, a draw from q(x_t | x_0).
         t: the times; t = 1 gives L_0.
-        clip: hold x̂_0 in [−1, 1]: usual where the bound is reported, not where it is trained.
+        clip: hold x̂_0 in [−1, 1], as is usual for a bound that is reported, but not in training.
     """
     check_images(x0=x0, xt=xt)
     times = check_times(t, len(xt), first=1, last=diffusion.schedule.T)
@@ -103,7 +103,7 @@ def bound_term_backward(diffusion: GaussianDiffusion, dnats: Array, saved: TermS
 
 
 def prior_term(diffusion: GaussianDiffusion, x0: Array) -> Array:
-    """Return L_T of each image, (N,), in nats: what is left of it in x_T, which the prior lacks."""
+    """Return L_T of each image, (N,), in nats: how far x_T of this image is from pure noise."""
     schedule = diffusion.schedule
     mean = math.sqrt(schedule.alpha_bar[-1]) * x0.astype(np.float64)
     log_variance = np.log(schedule.one_minus_alpha_bar[-1:])
@@ -115,7 +115,7 @@ def prior_term(diffusion: GaussianDiffusion, x0: Array) -> Array:
 class BoundTerms(NamedTuple):
     """The bound, term by term and image by image."""
 
-    nats: npt.NDArray[np.float64]  # (N, T + 1): column k is L_k, so t is column t − 1, L_T the last
+    nats: npt.NDArray[np.float64]  # (N, T + 1): column k is L_k, which belongs to t = k + 1
     dims: int  # D
 
     @property
@@ -139,9 +139,8 @@ def vlb(
     """Return every term of the bound for the images ``x0`` (N, H, W, C), bytes in [−1, 1].
 
     −log p(x_0) ≤ L_0 + L_1 + … + L_T (Ho et al. 2020, eq. 5), in nats.
-    Each L_{t−1} is one draw from its expectation over x_t; their sum is an unbiased estimate of the
-    bound. The noise of t is step t of the random stream, so that two models are compared on the
-    same noise.
+    Each L_{t−1} is estimated from one draw of x_t; their sum is an unbiased estimate of the bound.
+    The noise of t is step t of the random stream, so two models can be compared on the same noise.
 
     Args:
         diffusion: the chain; its method of the same name is this function.
@@ -175,8 +174,8 @@ def eps_weights(schedule: NoiseSchedule, variance: Table) -> Table:
     """Return w_t, (T + 1,), the weight of ‖ε − ε_θ‖² in L_{t−1}, in nats; entry 0 is 0.
 
     w_t = β_t²/(2 σ_t² α_t (1 − ᾱ_t)) (Ho et al. 2020, eq. 12); ``variance`` (T + 1,) is σ_t². At
-    t = 1 it is the weight of the density × bin width in place of the decoder's integral, and ∞ for
-    β̃_1 = 0.
+    t = 1 it holds for density × bin width in place of the decoder's integral; if σ_1² = β̃_1 = 0,
+    it is ∞.
     """
     weights = np.zeros_like(schedule.beta)
     spread = 2.0 * variance[1:] * schedule.alpha[1:] * schedule.one_minus_alpha_bar[1:]
@@ -188,7 +187,7 @@ def eps_weights(schedule: NoiseSchedule, variance: Table) -> Table:
 def snr_weights(schedule: NoiseSchedule) -> Table:
     """Return ½ (SNR_{t−1} − SNR_t), (T + 1,), the weight of ‖x_0 − x̂_0‖² in L_{t−1} for σ² = β̃.
 
-    Entry 0 is 0; entry 1 is ∞, for β̃_1 = 0.
+    Entry 0 is 0; entry 1 is ∞, because β̃_1 = 0.
     """
     weights = np.zeros_like(schedule.beta)
     weights[1:] = 0.5 * (schedule.snr[:-1] - schedule.snr[1:])

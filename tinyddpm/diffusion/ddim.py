@@ -3,17 +3,18 @@
     x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ_t²) ε̂ + σ_t z,   z ~ 𝒩(0, I)        eq. 12
     σ_t     = η √((1 − ᾱ_{t−1})/(1 − ᾱ_t)) √(1 − ᾱ_t/ᾱ_{t−1}) = η √β̃_t             eq. 16
 
-with x̂_0 from the network and ε̂ = (x_t − √ᾱ_t x̂_0)/√(1 − ᾱ_t) from x̂_0, so that the two agree with
-x_t also where x̂_0 was clipped. q(x_t | x_0) is the same for all η, and so is the network. η = 1 is
-ancestral sampling with variance beta_tilde. η = 0 has no noise but x_T, and walks by Euler steps
+x̂_0 comes from the network, and ε̂ = (x_t − √ᾱ_t x̂_0)/√(1 − ᾱ_t) from x̂_0, so that x_t is made of the
+two even where x̂_0 was clipped. q(x_t | x_0) is the same for all η, and so is the network. η = 1 is
+ancestral sampling with variance beta_tilde. With η = 0 the only noise is x_T, and the steps are
+Euler's for the differential equation
 
     d(x/√ᾱ) = ε̂ d(√(1 − ᾱ)/√ᾱ)                                                        eq. 14
 
-Walked the other way, this takes an image to the noise that it comes from (section 4.3):
+Walked the other way, it takes an image to the noise that it comes from (section 4.3):
 
     x_t = √ᾱ_t x̂_0 + √(1 − ᾱ_t) ε̂,   x̂_0 and ε̂ at (x_{t−1}, t − 1)
 
-There is no network for t = 0, and there x̂_0 is x_0; ε̂ is asked for at t = 1, one small step away.
+At t = 0 no network is needed for x̂_0, which is x_0; ε̂ is taken from t = 1, one small step away.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def _check_eta(eta: float) -> None:
 def _noise_kept(schedule: NoiseSchedule, eta: float) -> Table:
     """√(1 − ᾱ_{t−1} − η² β̃_t), (T + 1,); entry 0 is 0.
 
-    As β̃_t = (1 − ᾱ_{t−1}) (1 − α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t)), it is a sum of positive terms, in
-    which nothing cancels.
+    As β̃_t = (1 − ᾱ_{t−1}) (1 − α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t)), it can be computed as the root of a
+    sum of positive terms, in which nothing cancels.
     """
     before, now = schedule.one_minus_alpha_bar[:-1], schedule.one_minus_alpha_bar[1:]
     kept = np.zeros_like(schedule.beta)

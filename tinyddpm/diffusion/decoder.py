@@ -6,23 +6,23 @@ first and the last bin are open, so that the 256 probabilities sum to 1:
     P(x) = ∫ 𝒩(y; μ, σ²) dy = Φ(b) − Φ(a)
     a = (x − 1/255 − μ)/σ,  −∞ at x = −1          b = (x + 1/255 − μ)/σ,  ∞ at x = 1
 
-Φ(b) − Φ(a) underflows some 38 σ from the mean, and in float32 cancels to 0 at 6 σ. So both ends are
-reflected, where need be, into the half of the axis where Φ is small (n the end near the mean, f the
-far one, n + f ≤ 0), and the difference is taken between logarithms:
+Φ(b) − Φ(a) underflows some 38 σ from the mean, and in float32 cancels to 0 at 6 σ. So a bin above
+the mean is first reflected to below it, where Φ is small and keeps its digits. Call n the end that
+is nearer to the mean and f the farther one, n + f ≤ 0. The difference is taken between logarithms:
 
     log P = log Φ(n) + log(1 − e^(−d)),   d = log Φ(n) − log Φ(f)
 
     ρ     = φ(n)/P = (φ(n)/Φ(n)) / (1 − e^(−d))        e^(−g) = φ(f)/φ(n),   g = ½ (f² − n²)
-    dμ    = ∓ ρ (1 − e^(−g)) / σ                       − as it was, + reflected
+    dμ    = ∓ ρ (1 − e^(−g)) / σ                       + if the bin was reflected, − if not
     d log σ² = −½ ρ (n − f e^(−g))
 
-All of it is float64 inside, finite and with a live gradient at any distance. Two approximations
-are in use elsewhere:
+All of it is computed in float64. It is finite, and its gradient is not zero, at any distance. Two
+approximations are in use elsewhere:
 
     tanh        Φ(z) ≈ ½ (1 + tanh(√(2/π) (z + 0.044715 z³))), and no probability below 10⁻¹², where
                 the gradient is zero: the code published with the papers
-    rectangle   P ≈ density × bin width, 2/255: what turns L_0 into a squared error; the bins do not
-                sum to 1
+    rectangle   P ≈ density × bin width, 2/255, which turns L_0 into a squared error; the 256
+                probabilities do not sum to 1
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _TANH_LEAST = 1e-12
 
 
 class DecoderSaved(NamedTuple):
-    """Four float64 images, and 1/σ."""
+    """Four arrays of the images' size, float64, and 1/σ."""
 
     near: Array  # n
     far: Array  # f, −∞ for an open bin
     gap: Array  # d
-    side: Array  # 1 as it was, −1 reflected
+    side: Array  # −1 if the bin was reflected, 1 if not
     inv_std: Array
 
 
@@ -103,7 +103,7 @@ def tanh_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
 
 
 def rectangle_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
-    """Return the logarithm of density × bin width, a squared error and constants, in nats.
+    """Return the logarithm of density × bin width, in nats: a squared error and constants.
 
     Shapes are those of ``log_probability``.
     """
@@ -135,8 +135,8 @@ def log_bins(mean: Array, log_variance: Array, decoder: Decoder = "exact") -> Ar
 def decoder_cost(decoder: Decoder, mean: Array, log_variance: Array) -> Array:
     """Return the bits per pixel that ``decoder`` reports beyond the exact one, elementwise.
 
-    It is the mean over pixels that are drawn from the exact decoder. A rectangle's can be negative,
-    for its bins do not sum to 1.
+    It is the mean over pixels that are drawn from the exact decoder. That of the rectangle can be
+    negative, because its probabilities do not sum to 1.
     """
     exact = log_bins(mean, log_variance)
     difference = exact - log_bins(mean, log_variance, decoder)
@@ -147,9 +147,11 @@ def decoder_cost(decoder: Decoder, mean: Array, log_variance: Array) -> Array:
 def decoder_floor(histogram: npt.ArrayLike, std: float) -> float:
     """Return the least bits/dim of L_0 for pixels of this ``histogram`` (256,) and σ_1 = ``std``.
 
-    No network can do better whose mean is held in [−1, 1]: here it is every pixel's own level,
+    The best mean within [−1, 1] is the pixel's own level, and then the pixel costs
 
         −log₂ Φ(1/255σ) for black and white          −log₂ (2 Φ(1/255σ) − 1) for the greys
+
+    so no network whose mean is held in [−1, 1] can do better.
     """
     counts = np.asarray(histogram, np.float64)
     log_p, _ = log_probability(LEVELS, LEVELS, np.array(2.0 * math.log(std)))
@@ -189,7 +191,7 @@ def _edges(x0: Array, mean: Array, inv_std: Array) -> tuple[Array, Array]:
 
 
 def _log_one_minus_exp(gap: Array) -> Array:
-    """log(1 − e^(−d)), to its last digits for small and for large d."""
+    """log(1 − e^(−d)), right to the last digits for small and for large d."""
     xp = xp_of(gap)
     value: Array = xp.where(gap < math.log(2.0), xp.log(-xp.expm1(-gap)), xp.log1p(-xp.exp(-gap)))
     return value

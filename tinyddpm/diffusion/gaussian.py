@@ -39,11 +39,11 @@ Variance = Literal["beta", "beta_tilde", "learned"]
 
 
 class Reverse(NamedTuple):
-    """p(x_{t−1} | x_t), and the image it foresees."""
+    """p(x_{t−1} | x_t), and the image x̂_0 that it foresees."""
 
     mean: Array  # (N, H, W, C)
-    variance: Array  # (N, 1, 1, 1), learned: (N, H, W, C)
-    log_variance: Array  # the same
+    variance: Array  # (N, 1, 1, 1), or (N, H, W, C) if it is learned
+    log_variance: Array  # of the same shape
     x0_hat: Array  # (N, H, W, C)
 
 
@@ -51,17 +51,17 @@ class GaussianDiffusion:
     """A chain with its schedule, what the network predicts, and the variance of the way back.
 
     Everywhere below images are (N, H, W, C), and ``t`` is the paper's t in this chain: an integer,
-    or an (N,) array with one for each image. Results have the dtype of the images, if all
-    have one. A ``t`` out of range, images of different shapes, or of integers, are a UsageError.
-    The network's output has the channels of the images, or twice as many where the variance is
-    learned: prediction, then v.
+    or an (N,) array with one for each image. Results have the dtype of the images, if all the
+    images have the same. A ``t`` out of range, images of different shapes and images of integers
+    raise a UsageError. The network's output has as many channels as the images or, if the variance
+    is learned, twice as many: the prediction, then v.
 
     Args:
         schedule: β and what follows from it.
         predict: what the network's output stands for, ``eps``, ``x0``, ``v`` or ``score``.
         variance: σ_t², ``beta`` (right for x_0 ~ 𝒩(0, I)), ``beta_tilde`` (for a single x_0), or
             ``learned``, between the two.
-        timesteps: (T + 1,) the t of the original chain at each t of this one; by default the same.
+        timesteps: (T + 1,) the original chain's t for each t of this one; by default the same.
 
     Attributes:
         posterior_from_x0: (T + 1,) the weight of x_0 in μ̃_t; entry 0 is 0.
@@ -69,8 +69,8 @@ class GaussianDiffusion:
             entry 1.
 
     Raises:
-        UsageError: ``schedule`` is none, ``predict`` or ``variance`` is unknown, or ``timesteps``
-            are not T + 1 whole numbers that rise from 0.
+        UsageError: ``schedule`` is not a NoiseSchedule, ``predict`` or ``variance`` is unknown, or
+            ``timesteps`` are not T + 1 whole numbers that rise from 0.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class GaussianDiffusion:
         """Return the prediction and v, (N, H, W, C) like ``xt``; v is None unless σ² is learned.
 
         Raises:
-            UsageError: the output has not the channels that the variance asks for.
+            UsageError: the output does not have the channels that the variance asks for.
         """
         if self.variance != "learned":
             check_images(xt=xt, output=output)
@@ -156,8 +156,8 @@ class GaussianDiffusion:
     def predict_x0(self, xt: Array, t: int | IntArray, output: Array) -> Array:
         """Return x̂_0, not clipped, from x_t and the network's ``output``.
 
-        Of ε it is x̂_0 = (x_t − √(1 − ᾱ_t) ε̂)/√ᾱ_t (Ho et al. 2020, eq. 15), of v
-        √ᾱ_t x_t − √(1 − ᾱ_t) v, of the score (x_t + (1 − ᾱ_t) s)/√ᾱ_t.
+        If the network predicts ε, x̂_0 = (x_t − √(1 − ᾱ_t) ε̂)/√ᾱ_t (Ho et al. 2020, eq. 15); if v,
+        √ᾱ_t x_t − √(1 − ᾱ_t) v; if the score, (x_t + (1 − ᾱ_t) s)/√ᾱ_t.
         """
         output, _ = self.split(output, xt)
         signal, noise = self._rates(t, xt)
@@ -202,9 +202,9 @@ class GaussianDiffusion:
         """Return p(x_{t−1} | x_t): its mean, variance, log-variance, and x̂_0.
 
         It is 𝒩(μ̃_t(x_t, x̂_0), σ_t² I), μ̃_t as in ``q_posterior`` (Ho et al. 2020, section 3.2).
-        ``clip`` holds x̂_0 in [−1, 1], and with it the mean, which is made from the clipped x̂_0.
-        At t = 1, where only a likelihood uses the variance, β̃_2 stands for both fixed kinds and for
-        the lower end of the learned (β_1 if T = 1).
+        ``clip`` holds x̂_0 in [−1, 1]; the mean is made from the clipped x̂_0. Only a likelihood uses
+        the variance at t = 1. There β̃_1 is 0, and β̃_2 (β_1 if T = 1) takes the place of both fixed
+        variances and of the lower end of the learned one.
         """
         x0_hat = self.predict_x0(xt, t, output)
         times = self._times(t, xt)
@@ -223,10 +223,10 @@ class GaussianDiffusion:
     def p_mean_variance_backward(
         self, dx0_hat: Array, dlog_variance: Array, t: int | IntArray
     ) -> Array:
-        """Return ``doutput`` from the gradients of x̂_0, before clipping, and of log σ².
+        """Return ``doutput`` from the gradients of the unclipped x̂_0 and of log σ².
 
-        Both are (N, H, W, C); ``doutput`` has the channels of the network's output. Where σ² is
-        fixed, the second is not used.
+        Both are (N, H, W, C); ``doutput`` has the channels of the network's output. If σ² is fixed,
+        the second is not used.
         """
         dprediction = self.predict_x0_backward(dx0_hat, t)
         if self.variance != "learned":
@@ -245,9 +245,10 @@ class GaussianDiffusion:
         return eps if self.predict == "eps" else x0
 
     def error_scale(self, t: int | IntArray, x: Array) -> Array | float:
-        """Return what the error of the prediction is multiplied by before it is squared.
+        """Return the factor of the prediction's error in the loss, before the error is squared.
 
-        √(1 − ᾱ_t) for the score, (N, 1, 1, 1), which makes its error that of ε; 1 for the others.
+        It is √(1 − ᾱ_t), (N, 1, 1, 1), for the score, which turns its error into that of ε, and 1
+        for the other predictions.
         """
         return self._rates(t, x)[1] if self.predict == "score" else 1.0
 
@@ -261,10 +262,10 @@ class GaussianDiffusion:
     vlb = bound.vlb
 
     def respace(self, steps: int) -> Self:
-        """Return the chain that reaches x_0 in ``steps`` strides, for the same network.
+        """Return the chain that goes the same way in ``steps`` steps, for the same network.
 
-        Its ᾱ are some of this chain's, and its ``timesteps`` say which t the network is given:
-        β_k = 1 − ᾱ_{S_k}/ᾱ_{S_{k−1}}, S the steps that are kept (Nichol & Dhariwal 2021, eq. 19).
+        It keeps the times S of this chain and their ᾱ: β_k = 1 − ᾱ_{S_k}/ᾱ_{S_{k−1}} (Nichol &
+        Dhariwal 2021, eq. 19). Its ``timesteps`` say which t the network is given.
 
         Raises:
             UsageError: ``steps`` is not in 1 … T.
@@ -308,7 +309,7 @@ def _posterior_weights(schedule: NoiseSchedule) -> tuple[Table, Table]:
 
 
 def _fixed_variance(schedule: NoiseSchedule, variance: Variance) -> Table:
-    """σ_t², (T + 1,): β_t, or else β̃_t. β̃_1 is 0, so that both take β̃_2 at t = 1, and at 0."""
+    """σ_t², (T + 1,): β_t, or else β̃_t. As β̃_1 is 0, both take β̃_2 at t = 1 (and at t = 0)."""
     table = np.array(schedule.beta if variance == "beta" else schedule.beta_tilde)
     table[:2] = schedule.beta_tilde[2] if schedule.T > 1 else schedule.beta[1]
     return table

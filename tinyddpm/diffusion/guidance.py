@@ -3,11 +3,12 @@
     ε̃(x_t, c) = (1 + w) ε(x_t, c) − w ε(x_t, ∅)                                        eq. 6
 
 One network gives both: in training the label c of an image is now and then replaced by the null
-label ∅ (Algorithm 1). In scores it is ∇ log q(x_t | c)^{1+w} q(x_t)^{−w}: w = 0 is the conditional
-model, w > 0 goes further from what all classes share, and w = −1 ignores the class.
+label ∅ (Algorithm 1). The guided score is ∇ log (q(x_t | c)^{1+w} q(x_t)^{−w}). So w = 0 is the
+conditional model, w > 0 goes further away from what all classes share, and w = −1 ignores the
+class.
 
-The weights sum to 1, and for a given x_t the predictions of x_0 and v are affine in ε: for networks
-that predict these the same formula means the same.
+For a given x_t the predictions of x_0 and v are affine in ε, and the weights 1 + w and −w sum to 1.
+So the same formula is right for networks that predict x_0 or v.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def guided_model(
     """Return the model of x_t and t alone that samples the classes ``labels`` with guidance.
 
     It calls ``model`` once a step, on a batch of twice the size: the images with their labels, then
-    the same images with ``null_label``. For ``weight`` 0 it is ``model`` with ``labels``. What the
-    network gives beyond the channels of x_t (the interpolation of a learned variance) is not
-    extrapolated, but taken from the conditional half.
+    the same images with ``null_label``. With ``weight`` 0 it calls ``model`` with ``labels`` alone.
+    Channels beyond those of x_t (the v of a learned variance) are not guided: they are those of the
+    conditional half.
 
     Args:
         model: of x_t (N, H, W, C), t (N,) and labels (N,).

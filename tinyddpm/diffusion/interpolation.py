@@ -4,10 +4,10 @@
     x_T^(f) = sin((1 − f) θ)/sin θ x_T^(0) + sin(f θ)/sin θ x_T^(1),   f ∈ [0, 1]            eq. 67
     cos θ   = ⟨x_T^(0), x_T^(1)⟩ / (‖x_T^(0)‖ ‖x_T^(1)‖)
 
-Between vectors of one length it keeps that length, which is what the network expects: all noise has
-‖x_T‖² ≈ D. Halfway along the straight line between two independent noises it would be D/2. Images
-are made of the x_T^(f) by DDIM with η = 0, which adds no noise on the way, so that neighbours stay
-neighbours.
+Between two vectors of the same length all x_T^(f) have that length. The network expects this: all
+noise has ‖x_T‖² ≈ D, while halfway along the straight line between two independent noises it would
+be D/2. DDIM with η = 0 turns the x_T^(f) into images. It adds no noise on the way, so neighbours
+stay neighbours.
 """
 
 from __future__ import annotations

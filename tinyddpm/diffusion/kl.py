@@ -2,7 +2,7 @@
 
     KL(𝒩(m₁, σ₁²) ‖ 𝒩(m₂, σ₂²)) = ½ (log σ₂² − log σ₁² + σ₁²/σ₂² − 1 + (m₁ − m₂)²/σ₂²)
 
-With equal variances it is (m₁ − m₂)²/2σ²: the step from the bound to a squared error. The gradient
+With equal variances it is (m₁ − m₂)²/2σ², which turns the bound into a squared error. The gradient
 is taken with respect to the second Gaussian, the model's:
 
     dm₂ = (m₂ − m₁)/σ₂²            d log σ₂² = ½ (1 − σ₁²/σ₂² − (m₁ − m₂)²/σ₂²)

@@ -3,8 +3,8 @@
     log σ_t² = f log β_t + (1 − f) log β̃_t,   f = (v + 1)/2
     dv       = ½ (log β_t − log β̃_t) d log σ²
 
-The network gives v, a number for each pixel and channel, beside its prediction: v = −1 is β̃_t,
-v = 1 is β_t. Nothing holds v in [−1, 1]. At t = 1, where β̃_1 = 0, the lower end is β̃_2.
+Besides its prediction, the network gives v, a number for each pixel and channel: v = −1 means β̃_t,
+v = 1 means β_t. Nothing holds v in [−1, 1]. At t = 1, where β̃_1 = 0, the lower end is β̃_2.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """What is minimised, image by image.
 
     L_simple  = mean (prediction − target)²                          Ho et al. 2020, eq. 14
-                (a score: of √(1 − ᾱ_t) times the error, which is the error of ε)
+                (for a score, the error is multiplied by √(1 − ᾱ_t): that is the error of ε)
     L_vlb     = T L_{t−1} / (D ln 2)                                 bits/dim
     L_hybrid  = L_simple + λ L_vlb,   λ = 0.001                      Nichol & Dhariwal 2021, eq. 16
 
-With t uniform on 1 … T the mean of L_vlb is the sum over t, which is the bound without L_T, in
-bits/dim: that is the unit λ is for. (The published code computes L_{t−1} in bits/dim and multiplies
-it by T/1000, the same thing. With the bound in nats per image λ is 0.001/(D ln 2); without the
-factor T, as it has been copied, it is T times too small.)
+If t is uniform on 1 … T, the mean of L_vlb is the sum over t, that is the bound without L_T, in
+bits/dim. λ = 0.001 is meant for this unit. (The published code multiplies L_{t−1} in bits/dim by
+T/1000, which is the same. For a bound in nats per image λ would be 0.001/(D ln 2). Copies that
+leave out the factor T make λ T times too small.)
 
-In the hybrid the bound teaches the variance alone: its gradient is stopped from the prediction, so
-that of the prediction's channels is the gradient of L_simple, to the bit:
+In the hybrid the bound teaches only the variance. Its gradient does not reach the prediction, whose
+channels get the gradient of L_simple, to the bit:
 
     dprediction = dloss · 2 (prediction − target)/D        dv = dloss · λ ∂L_vlb/∂v
 
-(of a score 1 − ᾱ_t times as much).
+(For a score dprediction is 1 − ᾱ_t times as much.)
 """
 
 from __future__ import annotations
@@ -37,15 +37,12 @@ VLB_WEIGHT = 0.001  # λ, for the bound summed over t in bits/dim
 
 
 class LossesSaved(NamedTuple):
-    """The scaled error of the prediction, and what the bound needs; None where either has no part.
+    """What the two parts of the loss keep; None for a part that is not there."""
 
-    ``scale`` is what the error was multiplied by (see ``GaussianDiffusion.error_scale``).
-    """
-
-    error: Array | None
-    scale: Array | float
+    error: Array | None  # of the prediction, times ``scale``
+    scale: Array | float  # see ``GaussianDiffusion.error_scale``
     term: TermSaved | None
-    per_nat: float  # what a nat of L_{t−1} counts in the loss
+    per_nat: float  # how much a nat of L_{t−1} counts in the loss
 
 
 def image_losses(
@@ -73,7 +70,7 @@ def image_losses(
         eps: the noise.
         t: the times.
         objective: ``simple`` (mean square), ``hybrid`` or ``vlb`` (bits/dim). By default simple, or
-            hybrid where the variance is learned, which simple would teach nothing.
+            hybrid if the variance is learned: simple would not teach it.
         vlb_weight: λ of the hybrid, in units of the mean square per bit/dim of the whole bound.
 
     Raises:
@@ -99,7 +96,7 @@ def image_losses(
 def image_losses_backward(
     diffusion: GaussianDiffusion, dlosses: Array, saved: LossesSaved
 ) -> Array:
-    """Return ``doutput`` from ``dlosses`` (N,): 1/N for the mean, or weights of the images."""
+    """Return ``doutput`` for ``dlosses`` (N,): 1/N each for the mean, or weights of the images."""
     error, scale, term, per_nat = saved
     if term is None:
         assert error is not None
@@ -124,9 +121,9 @@ def loss(
 ) -> tuple[Array, Array]:
     """Return the mean loss of the images, a 0-d array, and its derivative by ``output``.
 
-    Of a fixed variance it is L_simple by default, the mean of (ε − ε̂)² (Ho et al. 2020, eq. 14).
-    The other arguments are those of ``image_losses``. The loss of each image is multiplied by its
-    one of ``weights`` (N,): 1/(T p_t) for times that were drawn with probabilities p_t.
+    If the variance is fixed, the loss is by default L_simple, the mean of (ε − ε̂)² (Ho et al. 2020,
+    eq. 14). The arguments are those of ``image_losses``, and ``weights`` (N,), by which the losses
+    of the images are multiplied: 1/(T p_t) for times that were drawn with probabilities p_t.
 
     Raises:
         UsageError: as in ``image_losses``, or ``weights`` are of another shape.

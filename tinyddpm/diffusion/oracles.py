@@ -12,10 +12,10 @@ By Tweedie's formula ε* = −√(1 − ᾱ_t) ∇ log q_t, with q_t the density
     finite      x_0 is one of n images x_i     r = softmax_i(−‖x − √ᾱ_t x_i‖²/2(1 − ᾱ_t))
                 ε* = (x − √ᾱ_t Σ_i r_i x_i)/√(1 − ᾱ_t)
 
-The last is what a network tends to that learns its training images by heart. Each oracle is a model
-``oracle(xt, t)`` for chains that ``predict`` eps: x_t (N, H, W, C) and the original chain's t (N,)
-give ε* (N, H, W, C), computed in float64 and returned in the dtype of x_t. Images of another shape
-than the data's, or of integers, are a UsageError.
+A network that learns its training images by heart tends to the last. Each oracle is a model
+``oracle(xt, t)`` for chains that ``predict`` eps: it takes x_t (N, H, W, C) and the original
+chain's t (N,), computes ε* (N, H, W, C) in float64 and returns it in the dtype of x_t. Images of
+another shape than the data's and images of integers raise a UsageError.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class MixtureOracle:
         off_centre = off_centre.reshape(n, k, -1)
         v = alpha_bar.reshape(n, 1) * xp.asarray(self.variances) + noise2.reshape(n, 1)
         squares = (off_centre * off_centre).sum(axis=-1)
-        # log w_k + log 𝒩(x; …) but for a constant; softmax takes away the largest before exp.
+        # log w_k + log 𝒩(x; …), up to a constant; softmax takes away the largest before exp.
         r, _ = softmax(
             xp.asarray(np.log(self.weights))
             - 0.5 * (off_centre.shape[-1] * xp.log(v) + squares / v)
@@ -121,7 +121,7 @@ class MixtureOracle:
 
 
 class FiniteDataOracle:
-    """A data set by heart: x_0 is one of ``images``, all equally likely.
+    """A data set learnt by heart: x_0 is one of ``images``, all equally likely.
 
     Args:
         schedule: the original chain's.
@@ -147,7 +147,7 @@ class FiniteDataOracle:
         signal = xp.sqrt(alpha_bar)
         column = (len(xt), 1)
         flat = xp.asarray(self.images).reshape(len(self.images), -1)
-        # ‖x − √ᾱ x_i‖² without ‖x‖², which all i share: one product of matrices, (N, n).
+        # ‖x − √ᾱ x_i‖² without ‖x‖², the same for all i, takes one matrix product, (N, n).
         scalar_products = (signal * x).reshape(len(xt), -1) @ flat.T
         squares = alpha_bar.reshape(column) * (flat * flat).sum(axis=-1)
         r, _ = softmax((scalar_products - 0.5 * squares) / noise2.reshape(column))

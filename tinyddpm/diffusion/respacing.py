@@ -15,9 +15,9 @@ from tinyddpm.errors import UsageError
 
 
 def strided_timesteps(T: int, steps: int) -> IntArray:
-    """Return S (steps + 1,): 0, then ``steps`` of the times 1 … T, evenly, from 1 to T.
+    """Return S (steps + 1,): 0, then ``steps`` of the times 1 … T, evenly spaced from 1 to T.
 
-    A single step is T, where sampling starts.
+    A single step goes from T, where sampling starts, to 0.
 
     Raises:
         UsageError: ``steps`` is not a whole number in 1 … T.
@@ -32,7 +32,7 @@ def strided_timesteps(T: int, steps: int) -> IntArray:
 
 
 def check_timesteps(timesteps: IntArray, T: int) -> None:
-    """Raise unless ``timesteps`` tell of each t of a chain, 0 … T, which t of a longer one it is.
+    """Raise unless ``timesteps`` can name, for each t = 0 … T of a chain, its t in a longer one.
 
     Raises:
         UsageError: they are not T + 1 whole numbers that rise from 0.
@@ -47,6 +47,6 @@ def check_timesteps(timesteps: IntArray, T: int) -> None:
 
 def respaced_schedule(schedule: NoiseSchedule, timesteps: IntArray) -> NoiseSchedule:
     """Return the schedule of the chain that visits only ``timesteps`` (K + 1,), S above."""
-    # log α_t is at t − 1, and so that of S_{k−1} + 1, the first of a stride, at S_{k−1}.
+    # log α_t has index t − 1, so the first of a stride, that of S_{k−1} + 1, has index S_{k−1}.
     log_alpha = np.log1p(-schedule.beta[1 : timesteps[-1] + 1])
     return NoiseSchedule.from_beta(-np.expm1(np.add.reduceat(log_alpha, timesteps[:-1])))

@@ -3,8 +3,8 @@
     x_T ~ 𝒩(0, I)
     for t = T … 1:   x_{t−1} = μ_θ(x_t, t) + σ_t z,   z ~ 𝒩(0, I), and z = 0 at t = 1
 
-The noise of chain step t is step t of the random stream, and x_T is its step 0. With the image's
-number as the sample, a batch cut in two gives the same images to the bit.
+z of chain step t is drawn at step t of the random stream, and x_T at step 0. What is drawn for an
+image depends on its number, not on its batch: a batch cut in two gets the same noise, to the bit.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@
 
 The time t is the paper's: tables have T + 1 entries, entry 0 being the clean image.
 
-    linear            β_t from 10⁻⁴ to 0.02 in T = 1000 even steps (section 4), and for other T both
-                      ends times 1000/T, so that ᾱ_T stays nearly what it is where T is large.
+    linear            β_t from 10⁻⁴ to 0.02 in T = 1000 even steps (section 4). For another T both
+                      ends are multiplied by 1000/T, so that a longer chain ends at nearly the
+                      same ᾱ_T.
     cosine            ᾱ_t = f(t)/f(0), f(t) = cos² a_t, a_t = (t/T + s)/(1 + s) · π/2, and
                       β_t = min(1 − ᾱ_t/ᾱ_{t−1}, 0.999)
                       (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)
@@ -40,7 +41,7 @@ class NoiseSchedule:
         beta: (T + 1,) β_t, each in (0, 1) but for β_0 = 0.
         alpha: (T + 1,) 1 − β_t.
         alpha_bar: (T + 1,) ᾱ_t, falling from ᾱ_0 = 1.
-        one_minus_alpha_bar: (T + 1,) 1 − ᾱ_t, to its last digits also where ᾱ_t is nearly 1.
+        one_minus_alpha_bar: (T + 1,) 1 − ᾱ_t, right to the last digits even if ᾱ_t is nearly 1.
         beta_tilde: (T + 1,) β̃_t; entries 0 and 1 are 0.
     """
 
@@ -93,7 +94,8 @@ class NoiseSchedule:
     def linear(cls, T: int = 1000) -> Self:
         """Return the linear schedule of Ho et al. 2020 (section 4), scaled to T steps.
 
-        β_t runs evenly from 10⁻⁴ · 1000/T to 0.02 · 1000/T (so scaled by Nichol & Dhariwal 2021).
+        β_t runs evenly from 10⁻⁴ · 1000/T to 0.02 · 1000/T. The scaling is that of Nichol &
+        Dhariwal 2021.
 
         Raises:
             UsageError: T ≤ 20, where the last β, 20/T, would not be less than 1.
@@ -106,8 +108,8 @@ class NoiseSchedule:
     def cosine(cls, T: int = 1000, s: float = 0.008) -> Self:
         """Return the cosine schedule of Nichol & Dhariwal 2021 (eq. 17).
 
-        ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2), but for β_t = 1 − ᾱ_t/ᾱ_{t−1}, which
-        is clipped at 0.999: ᾱ is the product of the clipped 1 − β.
+        ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2). β_t = 1 − ᾱ_t/ᾱ_{t−1} is then
+        clipped at 0.999, and the table of ᾱ is the product of the clipped 1 − β.
 
         Raises:
             UsageError: T < 1, or the offset ``s`` is negative.

@@ -12,7 +12,7 @@ The mean of this over all x_0 that may lie behind x_t is the score of q(x_t) its
     s = (√ᾱ_t x̂_0 − x_t)/(1 − ᾱ_t)      x̂_0 = (x_t + (1 − ᾱ_t) s)/√ᾱ_t
 
 Everywhere below images are (N, H, W, C) and ``t`` is the paper's t of the schedule, from 1 to T: an
-integer, or an (N,) array with one for each image. Others are a UsageError.
+integer, or an (N,) array with one for each image. Anything else raises a UsageError.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def x0_from_score(schedule: NoiseSchedule, xt: Array, score: Array, t: int | Int
 
 
 def eps_model(schedule: NoiseSchedule, score_model: Model) -> Model:
-    """Return the model of ε that a model of the score is, for chains that ``predict`` eps.
+    """Return a model of ε made of a model of the score, for chains that ``predict`` eps.
 
-    With it L_simple is denoising score matching weighted by 1 − ᾱ_t: ‖ε − ε̂‖² = (1 − ᾱ_t) ‖s − ŝ‖².
+    L_simple of it is denoising score matching, weighted by 1 − ᾱ_t: ‖ε − ε̂‖² = (1 − ᾱ_t) ‖s − ŝ‖².
     """
 
     def model(xt: Array, t: IntArray) -> Array:

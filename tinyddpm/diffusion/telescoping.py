@@ -4,7 +4,8 @@ Along any path x_0, x_1 … x_T, by Bayes for q given x_0,
 
     q(x_t | x_{t−1}) = q(x_{t−1} | x_t, x_0) q(x_t | x_0)/q(x_{t−1} | x_0),    t > 1
 
-and the fractions cancel in a chain, but for the last, so that the two are one number:
+and in the product over t the fractions cancel, except for the last one. So these two are the same
+number, for any path and any p:
 
     before   −log p(x_T) − Σ_{t≥1} log p(x_{t−1} | x_t)/q(x_t | x_{t−1})
     after    log q(x_T | x_0)/p(x_T) + Σ_{t>1} log q(x_{t−1} | x_t, x_0)/p(x_{t−1} | x_t)
@@ -54,7 +55,7 @@ def log_ratio_before(diffusion: GaussianDiffusion, model: Model, path: Path) -> 
 
 
 def log_ratio_after(diffusion: GaussianDiffusion, model: Model, path: Path) -> Array:
-    """Return the number of ``log_ratio_before`` from the marginal at T and the posteriors.
+    """Return the same number as ``log_ratio_before``, from the marginal at T and the posteriors.
 
     log q(x_T | x_0)/p(x_T) + Σ_{t>1} log q(x_{t−1} | x_t, x_0)/p(x_{t−1} | x_t) − log p(x_0 | x_1)
     (Ho et al. 2020, appendix A).

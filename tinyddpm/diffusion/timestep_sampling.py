@@ -4,8 +4,8 @@
     second moment  p_t ∝ √E[L_t²], the mean over the last 10 losses at t    Nichol & Dhariwal 2021,
                    mixed with 0.001 of the uniform                         arXiv 2102.09672, eq. 18
 
-The bound's terms differ by orders of magnitude over t, and drawing the large ones more often makes
-the gradient less noisy. Weights keep it unbiased whatever p is:
+The terms of the bound differ by orders of magnitude over t, and drawing the large ones more often
+makes the gradient less noisy. Weights keep the gradient unbiased whatever p is:
 
     E_{t ~ p} [L_t/(T p_t)] = (1/T) Σ_t L_t
 
@@ -30,7 +30,7 @@ _FLOOR = 0.001
 
 
 class DrawnTimes(NamedTuple):
-    """Times, and what their losses are to be multiplied by."""
+    """Times, and the weights of their losses."""
 
     t: IntArray  # (N,)
     weights: Floats  # (N,) 1/(T p_t)
@@ -80,7 +80,7 @@ class SecondMomentTimes:
     It is eq. 18 of Nichol & Dhariwal 2021. Until every t has its 10 losses p is uniform.
 
     Attributes:
-        history: (T + 1, 10) the last losses at each t, the next one's place being count mod 10.
+        history: (T + 1, 10) the last losses at each t; the next one goes to place count mod 10.
         counts: (T + 1,) how many losses each t has had; row 0 of both is not used.
     """
 
