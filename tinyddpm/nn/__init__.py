@@ -2,7 +2,7 @@
 
 A layer's ``forward(x)`` returns ``(y, saved)``; its ``backward(dy, saved)`` returns ``dx`` and has
 one side effect: it adds to the ``grad`` of its parameters. A block's backward is its forward read
-upwards. A level's backward empties the lists that its forward has saved, so that their memory is
-free as soon as it has been used; ``UNet.backward`` gives it copies of these lists, unless told to
-``use_up`` its own.
+upwards. A level's backward takes what it has used out of the lists that its forward saved, which
+frees the memory early; ``UNet.backward`` gives it copies of these lists, unless told to ``use_up``
+the lists themselves.
 """

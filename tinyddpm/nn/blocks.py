@@ -16,7 +16,7 @@ from tinyddpm.ops.kernels import Joined
 
 
 class ResBlockSaved(NamedTuple):
-    """What each step of the branch keeps; ``drop`` and ``shortcut`` where there are such steps."""
+    """What each step of the branch keeps; ``drop`` and ``shortcut`` may be None."""
 
     norm: Any
     time: Any
@@ -27,7 +27,7 @@ class ResBlockSaved(NamedTuple):
 
 @final
 class ResBlock:
-    """y = shortcut(x) + conv2(dropout(time(norm_silu(x), emb))), where ``time`` has conv1 in it."""
+    """y = shortcut(x) + conv2(dropout(time(norm_silu(x), emb))); ``time`` includes conv1."""
 
     def __init__(
         self, build: Builder, name: str, c_in: int, c_out: int, config: UNetConfig, *, site: int
@@ -64,7 +64,7 @@ class ResBlock:
         self, dy: Array, saved: ResBlockSaved, demb: Array | None = None
     ) -> tuple[Array | Joined, Array]:
         """Return ``(dx, demb)``, (N, H, W, C_in) and (N, E), for ``dy`` (N, H, W, C_out); the
-        ``demb`` of the blocks behind is added.
+        ``demb`` of the later blocks is added to this block's.
         """
         dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
         dh = self.conv2.backward(dy, saved.conv2)

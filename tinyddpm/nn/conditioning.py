@@ -52,7 +52,7 @@ class AddTime:
     def backward(
         self, dy: Array, saved: TimeSaved, demb: Array | None = None
     ) -> tuple[Array, Array]:
-        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
+        """Return ``(dx, demb)``; the ``demb`` of the later blocks is added to this block's."""
         dh = self.norm.backward(dy, saved.norm)
         dx, dbiases = self.conv.backward_with(dh, saved.conv)
         return dx, self.project.backward(dbiases, saved.project, self.conv.bias, dskip=demb)
@@ -84,7 +84,7 @@ class ScaleShiftTime:
     def backward(
         self, dy: Array, saved: TimeSaved, demb: Array | None = None
     ) -> tuple[Array, Array]:
-        """Return ``(dx, demb)``, to which ``demb`` is added: that of the blocks behind."""
+        """Return ``(dx, demb)``; the ``demb`` of the later blocks is added to this block's."""
         dh, dscale, dshift = self.norm.backward_modulated(dy, saved.norm)
         de = xp_of(dy).concatenate([dscale, dshift], axis=1)
         dx = self.conv.backward(dh, saved.conv)

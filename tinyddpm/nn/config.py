@@ -46,18 +46,18 @@ class UNetConfig:
         out_channels: channels of the prediction; twice as many where a variance is learned.
         channels: width of each level, from the full resolution down.
         blocks: residual blocks per level on the way down; one more on the way up.
-        attention_at: the resolutions, in pixels, that have attention; the middle always has.
-        heads: attention heads; they divide each width that has attention.
+        attention_at: the resolutions, in pixels, that have attention; the middle always has it.
+        heads: attention heads; their number divides each width that has attention.
         qkv_order: order of the 3C channels of q, k and v (see ``ops.attention``).
-        groups: groups of every GroupNorm; they divide each width.
+        groups: groups of every GroupNorm; their number divides each width.
         norm_eps: its ε.
         embedding_order: halves of the sinusoidal embedding.
         embedding_shift: its frequencies are 10000^(−i/(half − shift)).
-        classes: labels that the network is told of, 0 for none. There is one more, the null
-            label, of that number: no class.
+        classes: the number of classes that the network is told of, 0 for none. Label ``classes``
+            is the null label, which means no class.
         time_scale: the network's time is multiplied by this (1000/T in improved-diffusion).
         conditioning: how time enters a residual block.
-        down_pad: zero rows before and after, of the stride-2 convolutions.
+        down_pad: zero rows (and columns) before and after the image in stride-2 convolutions.
         dropout: rate before the second convolution of each block.
         zero_init: start the last convolution of each branch, and of the network, at zero.
     """

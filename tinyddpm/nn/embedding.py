@@ -1,10 +1,11 @@
-"""What the network is told beside the image: the time, and the class where there are classes.
+"""What the network is told besides the image: the time, and the class if there are classes.
 
     emb = silu(linear(silu(linear(time_embedding(t)))) + label[c])
 
-The last SiLU belongs to each residual block in the published code; it is the same for all, so it is
-here. The row of a class is added where improved-diffusion adds it. There is one row more than there
-are classes: the null label's, which stands for no class (Ho & Salimans 2022, arXiv 2207.12598).
+In the published code the last SiLU stands in each residual block. It gives the same for all, so it
+is done once, here. The row of a class is added where improved-diffusion adds it. There is one row
+more than there are classes, for the null label, which stands for no class (Ho & Salimans 2022,
+arXiv 2207.12598).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from tinyddpm.ops.time_embedding import time_embedding
 
 
 def network_time(t: IntArray) -> IntArray:
-    """Return the time that published networks are fed, from 0 on, for the paper's ``t``, from 1 on.
+    """Return the time that published networks are fed, which begins at 0, for the paper's ``t``,
+    which begins at 1.
 
-    What trains and what samples calls it.
+    Training and sampling both call it.
     """
     return t - 1
 
@@ -57,8 +59,8 @@ class EmbeddingMlp:
     ) -> tuple[Array, EmbeddingMlpSaved]:
         """Embed times ``t`` (N,), as published networks count them, and ``labels`` (N,): (N, 4·C₀).
 
-        Without labels a network with classes takes the null label for all. ``like`` lends its dtype
-        and its device.
+        Without labels a network with classes takes the null label for all images. The result has
+        the dtype and the device of ``like``.
         """
         times = xp_of(like).asarray(t, dtype=like.real.dtype) * self.config.time_scale
         order, shift = self.config.embedding_order, self.config.embedding_shift

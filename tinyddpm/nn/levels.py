@@ -19,7 +19,7 @@ class StageSaved(NamedTuple):
 
 @final
 class Stage:
-    """A residual block, and attention behind it where the resolution has it."""
+    """A residual block, followed by attention at the resolutions that have it."""
 
     def __init__(self, block: ResBlock, attention: AttentionBlock | None) -> None:
         self.block, self.attention = block, attention
@@ -37,7 +37,7 @@ class Stage:
     def backward(
         self, dh: Array, saved: StageSaved, demb: Array | None
     ) -> tuple[Array | Joined, Array]:
-        """Return ``(dh, demb)``, to which ``demb`` is added: that of the stages behind."""
+        """Return ``(dh, demb)``; the ``demb`` of the later stages is added to this stage's."""
         if self.attention:
             dh = self.attention.backward(dh, saved.attention)
         return self.block.backward(dh, saved.block, demb)
@@ -79,8 +79,9 @@ class EncoderLevel:
     def backward(
         self, dh: Array, saved: EncoderLevelSaved, demb: Array, dskips: list[Array]
     ) -> tuple[Array, Array]:
-        """Return ``(dh, demb)``, to which ``demb`` is added; pop the stages from ``saved``, and the
-        gradients of this level's skips from ``dskips``.
+        """Return ``(dh, demb)``; the ``demb`` given is added to this level's.
+
+        The stages are popped from ``saved``, the gradients of this level's skips from ``dskips``.
         """
         if self.downsample:
             dh = self.downsample.backward(dh + dskips.pop(), saved.downsample)
@@ -126,8 +127,10 @@ class DecoderLevel:
     def backward(
         self, dh: Array, saved: DecoderLevelSaved, demb: Array | None, dskips: list[Array]
     ) -> tuple[Array, Array | None]:
-        """Return ``(dh, demb)``, to which ``demb`` is added; pop the stages and joins from
-        ``saved``, and append the gradients of this level's skips to ``dskips``.
+        """Return ``(dh, demb)``; the ``demb`` given is added to this level's.
+
+        The stages and joins are popped from ``saved``, and the gradients of the skips that this
+        level took are appended to ``dskips``.
         """
         if self.upsample:
             dh = self.upsample.backward(dh, saved.upsample)

@@ -19,9 +19,9 @@ from tinyddpm.arrays import Array, xp_of
 
 @final
 class Slot:
-    """Stands in the place of a parameter's ``grad``, and keeps the array that a layer adds to it.
+    """Stands in for a parameter's ``grad``, and keeps the array that a layer adds to it.
 
-    So nothing is copied, and once it is emptied it holds no memory until the next backward.
+    Nothing is copied. A slot that has been emptied holds no memory until the next backward.
 
     Attributes:
         taken: the gradient; None before a backward.
@@ -36,7 +36,7 @@ class Slot:
         return self
 
     def emptied(self) -> Array:
-        """Return the gradient, and let it go.
+        """Return the gradient, and forget it.
 
         Raises:
             ValueError: there is none.
@@ -48,7 +48,7 @@ class Slot:
 
 
 def empty_slots(slots: Iterable[Slot]) -> None:
-    """Let go what a backward that did not come to its end has left in ``slots``."""
+    """Drop what a backward that was interrupted has left in ``slots``."""
     for slot in slots:
         slot.taken = None
 
@@ -92,8 +92,8 @@ class Parameter:
 class Parameters:
     """The parameters of one network, in the order in which its layers asked for them.
 
-    What is assigned to ``value`` or ``grad`` is written into the flat buffer, for that is where the
-    network's views are.
+    What is assigned to ``value`` or ``grad`` is written into the flat buffer, because the network's
+    views are views of this buffer.
     """
 
     _value: Array
@@ -139,7 +139,7 @@ class Parameters:
         return {p.name: p for p in self}
 
     def initial_values(self, seed: int, dtype: npt.DTypeLike) -> Array:
-        """Draw the flat initial values, (count,): each parameter's depend on its place and seed."""
+        """Draw the flat initial values, (count,); each parameter's depend on its place and seed."""
         flat = np.empty(self.count, dtype)
         start = 0
         for index, p in enumerate(self):
@@ -152,9 +152,9 @@ class Parameters:
         return flat
 
     def bind(self, value: Array, grad: Array | None = None) -> None:
-        """Make the flat buffers ``value`` and ``grad`` the home of all values and gradients.
+        """Make all values and gradients views of the flat buffers ``value`` and ``grad``.
 
-        Both are (count,); without a ``grad`` it is a new one of zeros.
+        Both are (count,); without a ``grad`` a new one of zeros is made.
 
         Raises:
             ValueError: ``value`` is of another shape.
@@ -172,7 +172,7 @@ class Parameters:
         self.prepare()
 
     def open_slots(self) -> list[Slot]:
-        """Put a slot in the place of every parameter's ``grad``, until ``bind``; return them."""
+        """Replace every parameter's ``grad`` by a slot, until ``bind``; return the slots."""
         slots = [Slot() for _ in self]
         for p, slot in zip(self, slots, strict=True):
             p.grad = cast(Array, slot)  # all that a layer does with it is +=

@@ -51,16 +51,17 @@ class UNetSaved(NamedTuple):
 class UNet:
     """A noise-prediction network: ``forward(x, t)`` and its hand-written ``backward``.
 
-    That of Ho et al. 2020 (appendix B) or of Nichol & Dhariwal 2021, as ``config`` has it.
+    ``config`` says whether it is that of Ho et al. 2020 (appendix B), that of Nichol & Dhariwal
+    2021, or another.
 
     Args:
         config: the shape.
         seed: of the initial values.
         kernels: what computes the layers (see ``ops.kernels``).
         dtype: of the parameters; float32, float64 or, for certificates, complex128.
-        values: a flat buffer to use for the values instead of drawing them; it is not copied, so
-            two networks can share it.
-        grads: likewise one for the gradients, instead of new zeros.
+        values: a flat buffer with the values, instead of drawing them; it is not copied, so two
+            networks can share it.
+        grads: a flat buffer for the gradients, instead of new zeros; it is not copied either.
 
     Attributes:
         parameters: the flat store (``.value``, ``.grad``, ``.named()``, ``.count``).
@@ -110,17 +111,20 @@ class UNet:
         self.parameters.bind(values, grads)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UNet:
-        """Return a network with values and gradients of its own, again in flat buffers, which a
-        copy of each parameter by itself would part from their views.
+        """Return a network with values and gradients of its own, again in flat buffers.
+
+        Python's own deep copy would copy each parameter by itself, and its value would then be no
+        view of the flat buffer.
         """
         value, grad = self.parameters.value.copy(), self.parameters.grad.copy()
         return UNet(self.config, kernels=self.kernels, values=value, grads=grad)
 
     def replica(self) -> tuple[UNet, list[Slot]]:
-        """Return a network with the same values, in the same memory, and a slot for each parameter,
-        in their order, that takes its gradient.
+        """Return a network with the same values, in the same memory, and a slot for the gradient
+        of each parameter, in their order.
 
-        Nothing is written to its flat ``grad``, which is this network's.
+        Its backward fills the slots, and writes nothing to the flat ``grad``, which is this
+        network's.
         """
         held = self.parameters
         twin = UNet(self.config, kernels=self.kernels, values=held.value, grads=held.grad)
@@ -148,18 +152,17 @@ class UNet:
         Args:
             x: (N, H, W, C_in).
             t: (N,), the 0-based time that published networks are fed: the paper's t − 1.
-            labels: (N,), the class of each image, or ``config.classes`` for none, if the network
-                knows classes; without it none for all.
+            labels: (N,), for a network with classes: the class of each image, or ``config.classes``
+                for no class, as it is for all images without ``labels``.
             masks: the randomness of dropout; without it nothing is dropped.
-            prepare: bring prepared weights up to date first; a caller who did so passes False.
+            prepare: bring prepared weights up to date first; a caller who has done so passes False.
 
         Returns:
             The prediction (N, H, W, C_out), and what ``backward`` needs.
 
         Raises:
-            UsageError: there are no images, or they have another size or number of channels than
-                the network, or are of integers, or the times or labels have another number than the
-                images, or there are no such classes.
+            UsageError: ``x`` is empty, of integers, or not of the network's size and channels;
+                there is not one time or label for each image; or a label is no class.
         """
         self._check_images(x, t)
         self._check_labels(labels, x)
@@ -240,7 +243,7 @@ class UNet:
 
 
 def _shape(x: object) -> Any:
-    """The shape of an array; of what is none, the name of its type."""
+    """The shape of ``x``, or the name of its type if it is not an array."""
     return getattr(x, "shape", type(x).__name__)
 
 

@@ -1,6 +1,6 @@
 """The mathematics: every op is a pure function and its backward, one concept a file.
 
-An op ``f`` returns its result and a NamedTuple of what ``f_backward`` needs, if that is anything;
+An op ``f`` returns its result and, if its backward needs anything, a NamedTuple of that;
 ``f_backward`` stands right below it and returns the gradients of f's inputs in their order. An
 input called ``residual`` is only added to f's result: its gradient is dy, and is not returned.
 

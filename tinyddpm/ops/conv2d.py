@@ -8,10 +8,10 @@ With the input zero-padded by ``pad = (before, after)`` on both image axes and s
     dx_padded[n, s i + a, s j + b] += dy[n, i, j] weight[a, b]ᵀ       for every tap (a, b)
     dbias          = Σ_{n, i, j} dy[n, i, j]
 
-each tap (a, b) being one matrix product over the channels: forward and backward read the same way,
-and no unfolded copy of the input is kept. Each image may have a bias of its own, and dbias is then
-not summed over n: so a block is told the time (Ho et al. 2020, arXiv 2006.11239, appendix B). What
-is added as a residual has dy for its gradient.
+Each tap (a, b) is one matrix product over the channels: forward and backward read the same way, and
+no unfolded copy of the input is kept. Each image may have a bias of its own, and dbias is then not
+summed over n; in this way a block is told the time (Ho et al. 2020, arXiv 2006.11239, appendix B).
+The gradient of the residual is dy.
 """
 
 from __future__ import annotations

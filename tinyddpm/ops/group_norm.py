@@ -7,8 +7,8 @@ values of one group of channels of one image.
     dbias   = Σ_{n,h,w} dy          dweight = Σ_{n,h,w} dy x_hat          dx_hat = weight dy
     dx      = r (dx_hat − mean dx_hat − x_hat mean(dx_hat x_hat)) + dskip
 
-Where each image has a weight and a bias of its own, their gradients are sums over h and w alone.
-Where x is used a second time, beside the norm, dskip is the gradient that comes back from there.
+If each image has a weight and a bias of its own, their gradients are sums over h and w alone. If x
+is used a second time, besides the norm, dskip is the gradient that comes back from there.
 """
 
 from __future__ import annotations

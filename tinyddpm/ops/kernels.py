@@ -1,17 +1,17 @@
 """The table of functions that a network is built on.
 
 The ops that take nearly all of a network's time stand in a table, so that a faster twin can take
-the place of any of them. An entry has the meaning and the signature of the op it is named after.
-What it saves for its backward is the table's own affair. A network is handed one table and calls it
-directly: there is no registry and no choice per call.
+the place of any of them. An entry has the meaning and the signature of the op it is named after. It
+may save for its backward what it likes. A network is given one table and calls it directly: there
+is no registry and no choice per call.
 
-Two things may have a form of the table's own:
+A table may choose its own form for two things:
 
 - What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
   its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
-- Weights, which are passed as ``prepare_linear`` and ``prepare_conv2d`` return them: turned,
-  transformed, split, of another type. These two are called again when the weights have changed,
-  unless the table brings that form up to date by itself.
+- Weights: those of linear layers and convolutions are passed as ``prepare_linear`` and
+  ``prepare_conv2d`` return them (transposed, transformed, split, or of another type). These two are
+  called again when the weights have changed, unless the table updates its form by itself.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ reference = Kernels(
 
 
 def keeping_nothing(kernels: Kernels) -> Kernels:
-    """Return the table with forwards that give None for ``saved``; its backwards are of no use.
+    """Return the table with forwards that save nothing (``saved`` is None), and so no backwards.
 
-    What an entry would keep is freed when it returns, so that the next one writes to memory that is
-    still in the processor's cache.
+    What an entry would have kept is freed when it returns, and the next one writes to memory that
+    is still in the processor's cache.
     """
     names = {field.name for field in fields(kernels)}
     forwards = (name for name in names if f"{name}_backward" in names)

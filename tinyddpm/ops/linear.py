@@ -3,7 +3,7 @@
 y = x weight + bias + residual
 dx = dy weightᵀ + dskip        dweight = Σ xᵀ dy        dbias = Σ dy        (Σ over all rows)
 
-Where x is used elsewhere, too, dskip is the gradient that comes back from there.
+If x is used elsewhere too, dskip is the gradient that comes back from there.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class LinearSaved(NamedTuple):
 def linear(
     x: Array, weight: Array, bias: Array, *, residual: Array | None = None
 ) -> tuple[Array, LinearSaved]:
-    """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``: (…, C_out), whose gradient is
-    ``dy``, or (C_out,), whose gradient is the bias's.
+    """Map ``x`` (…, C_in) to (…, C_out), and add ``residual``.
+
+    The gradient of a residual (…, C_out) is ``dy``; that of a residual (C_out,) is the bias's.
     """
     y, saved = x @ weight + bias, LinearSaved(x, weight)
     return y if residual is None else y + residual, saved

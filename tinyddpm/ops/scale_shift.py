@@ -4,8 +4,8 @@ appendix A: "scale-shift norm").
     y      = x (1 + scale) + shift
     dx     = dy (1 + scale)      dscale = Σ_{h,w} dy x      dshift = Σ_{h,w} dy
 
-Behind a norm it is the norm with another weight and bias for each image, and the network has it so
-(``nn.layers.GroupNorm``); this is the definition.
+This is the definition. After a norm it amounts to another weight and bias of the norm for each
+image, and that is how the network computes it (``nn.layers.GroupNorm``).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     y = conv2d(upsample(x)),   padding (1, 1)
 
-The composition is an op of its own because it is less work than its parts: the pixels of a doubled
-image are equal in fours, so that a 3×3 kernel meets no more than 2×2 different ones, and which taps
-fall together depends on the parity of the pixel of y alone.
+The composition is an op of its own because it is less work than its parts. Each pixel stands four
+times in the doubled image, so a 3×3 kernel meets at most 2×2 different ones; which of its taps meet
+the same one depends only on whether the row and the column of the pixel of y are even or odd.
 """
 
 from __future__ import annotations
