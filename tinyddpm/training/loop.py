@@ -89,7 +89,6 @@ def train(
         run.trim_metrics(step)
         if not resume_from:
             run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
-        saved_step = step
         while step < config.train_steps:
             step += 1
             journal.note(trainer.advance(step))
@@ -97,7 +96,6 @@ def train(
             if stop or _due(step, execution.save_every) or step == config.train_steps:
                 journal.note(trainer.flush())
                 run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
-                saved_step = step
             if stop:
                 break
             if _due(step, execution.preview_every):
@@ -105,7 +103,7 @@ def train(
                 images = preview(trainer, run, step, execution)
                 if hooks.after_preview:
                     hooks.after_preview(images)
-        return saved_step
+        return step
 
 
 def trainer_for(
