@@ -106,16 +106,18 @@ class UNetConfig:
             )
 
     def _check_kinds(self) -> None:
-        for name in (*_TUPLES, *_WHOLE):
-            value = getattr(self, name)
-            if name in _TUPLES and not isinstance(value, tuple):
+        for name in _TUPLES:
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple):
                 raise UsageError(
-                    f"{name} must be a tuple: got {value!r}", remedy="(14, 7), or (14,) for one"
+                    f"{name} must be a tuple: got {numbers!r}", remedy="(14, 7), or (14,) for one"
                 )
-            numbers = value if name in _TUPLES else (value,)
-            if not all(isinstance(number, int | np.integer) for number in numbers):
-                kind = "whole numbers" if name in _TUPLES else "a whole number"
-                raise UsageError(f"{name} must be {kind}: got {value!r}")
+            if not all(map(_is_whole, numbers)):
+                raise UsageError(f"{name} must be whole numbers: got {numbers!r}")
+        for name in _WHOLE:
+            number = getattr(self, name)
+            if not _is_whole(number):
+                raise UsageError(f"{name} must be a whole number: got {number!r}")
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
@@ -182,6 +184,10 @@ class UNetConfig:
             known = ", ".join(PRESETS)
             raise UsageError(f"unknown preset {name!r}", remedy=f"one of {known}")
         return PRESETS[name]
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer)
 
 
 def _check_divides(name: str, divisor: int, widths: tuple[int, ...]) -> None:
