@@ -80,18 +80,7 @@ class UNet:
         values: Array | None = None,
         grads: Array | None = None,
     ) -> None:
-        if not isinstance(config, UNetConfig):
-            raise UsageError(
-                "a network is made of a UNetConfig",
-                cause=f"got {config!r}",
-                remedy='UNet(UNetConfig.preset("mnist"))',
-            )
-        if not isinstance(kernels, Kernels):
-            raise UsageError(
-                "the kernels of a network are a table of functions",
-                cause=f"got {kernels!r}",
-                remedy="tinyddpm.kernels.cpu.cpu, or tinyddpm.ops.kernels.reference",
-            )
+        _check_kinds(config, kernels)
         self.config, self.kernels = config, kernels
         self.parameters = Parameters()
         build = _StageBuilder(Builder(self.parameters, kernels), config)
@@ -240,6 +229,21 @@ class UNet:
             dh, demb = encoder.backward(dh, down.pop(), demb, dskips)
         self.embedding.backward(demb, saved.embedding)
         return self.conv_in.backward(dh + dskips.pop(), saved.conv_in)
+
+
+def _check_kinds(config: object, kernels: object) -> None:
+    if not isinstance(config, UNetConfig):
+        raise UsageError(
+            "a network is made of a UNetConfig",
+            cause=f"got {config!r}",
+            remedy='UNet(UNetConfig.preset("mnist"))',
+        )
+    if not isinstance(kernels, Kernels):
+        raise UsageError(
+            "the kernels of a network are a table of functions",
+            cause=f"got {kernels!r}",
+            remedy="tinyddpm.kernels.cpu.cpu, or tinyddpm.ops.kernels.reference",
+        )
 
 
 def _shape(x: object) -> Any:
