@@ -44,9 +44,10 @@ def global_norm(grad: Array) -> Array:
 
 
 def clip_by_norm(grad: Array, norm: Array, limit: float) -> None:
-    """Scale ``grad``, in place, by limit/norm where ``norm``, of the whole gradient, is the larger.
+    """Scale ``grad``, in place, by limit/norm if ``norm`` is larger than ``limit``.
 
-    ``grad`` is flat, the gradient or a part of it; ``norm`` is what ``global_norm`` gives.
+    ``grad`` is flat, the whole gradient or a part of it; ``norm`` is the ``global_norm`` of the
+    whole.
     """
     grad *= xp_of(grad).minimum(1.0, limit / (norm + 1e-12)).astype(grad.dtype)
 
@@ -65,15 +66,15 @@ def ema(average: Array, value: Array, decay: float) -> None:
 
 
 def ema_half_life(decay: float) -> float:
-    """After how many steps a past value has half its weight left."""
+    """The number of steps after which a value has half of its weight in the average left."""
     return math.log(0.5) / math.log(decay)
 
 
 def learning_rate(step: int, peak: float, warmup: int, decay_from: int) -> float:
     """The learning rate of ``step``: linear up to ``peak`` at step ``warmup``, then constant, and
-    from step ``decay_from`` on ``peak`` √(decay_from / step); a ``decay_from`` of 0 means never.
+    ``peak`` √(decay_from / step) from step ``decay_from`` on. 0 for ``decay_from`` means never.
 
-    It depends on the step alone, so that a run can be prolonged.
+    It depends only on the step, not on the length of the run, so a run can be prolonged.
     """
     decay = math.sqrt(decay_from / step) if decay_from else 1.0
     return peak * min(1.0, step / max(warmup, 1), decay)

@@ -1,10 +1,11 @@
 """A crew of processes.
 
-Threads of one interpreter wait for each other's Python: for a step of ``mnist`` two of them take a
-tenth longer than two processes. Forked ones begin as copies of this process, so that the work they
-are to do need not be sent, and share no memory with it afterwards but what ``shared_zeros`` gave.
+Threads of one interpreter wait for each other's Python: two of them take a tenth longer for a step
+of ``mnist`` than two processes. A forked process begins as a copy of this one, so the function that
+it is to call need not be sent. Afterwards the two share only the memory of ``shared_zeros``.
 
-Tasks and results go through a pipe to each process and back, which must be able to pickle them.
+Tasks go to each process through a pipe, and results come back through it; pickle must be able to
+write them.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def shared_zeros(count: int) -> Array:
 class Processes(Generic[TaskT, ResultT]):
     """A crew of processes, forked when there is work for the first time.
 
-    They do not see what changes in this process later.
+    They do not see what changes in this process after that.
 
     Args:
         count: how many.
@@ -127,7 +128,7 @@ class _Process:
         return result
 
     def end(self) -> int | None:
-        """End it, if it did not end before, and return its exit code, if that can be known."""
+        """End it, unless it has ended, and return its exit code, or None if that is not known."""
         pid, self._pid = self._pid, 0
         self._pipe.close()
         if not pid:
@@ -161,11 +162,11 @@ def _fork() -> int:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> NoReturn:
-    """Do the tasks that come through ``pipe`` until its other end is closed, as that of a dead
-    process is.
+    """Do the tasks that come through ``pipe`` until its other end is closed, as it also is when
+    the first process dies.
 
-    The files that the first process had open are closed here, for a lock on one of them would be
-    held as well; and the objects that it had are left alone by the garbage collector.
+    The files that the first process had open are closed here: otherwise this process would hold
+    their locks, too. The garbage collector leaves the first process's objects alone.
     """
     try:
         gc.freeze()

@@ -1,7 +1,7 @@
 """Workers: threads, and crews of threads or of processes.
 
-Most of a thread's time is spent inside NumPy with the interpreter lock released; a thread that
-wants the lock back asks its holder to let go after 10 µs, not Python's 5 ms.
+Threads spend most of their time inside NumPy, without the interpreter's lock. A thread that wants
+the lock back waits 10 µs before it asks the holder to let go, and not 5 ms as is Python's default.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def shard_slices(count: int, shard: int) -> list[slice]:
 class Workers:
     """A fixed number of workers; BLAS is held to one thread while they exist.
 
-    Use as a context manager, and crews no longer than that.
+    Use it as a context manager. Its crews must not be used after the block has ended.
 
     Args:
         threads: how many; 0 means one for each available core.
@@ -73,8 +73,8 @@ class Workers:
     def crew(
         self, work: Callable[[TaskT], ResultT], *, apart: bool = False
     ) -> Crew[TaskT, ResultT]:
-        """Return a crew of as many workers for ``work``: of threads, or of processes if they are to
-        be ``apart`` and the system can do it.
+        """Return a crew of as many workers for ``work``: processes if they are to be ``apart`` and
+        the system can do it, and threads otherwise.
         """
         if not (apart and self.can_be_apart()):
             return _Threads(self, work)
@@ -88,10 +88,11 @@ class Workers:
         compute: Callable[[int, int], T],
         commit: Callable[[int, T], None],
     ) -> None:
-        """Call ``compute(worker, index)`` for each index below ``count``, in parallel, and
-        ``commit(index, result)`` in the order of the indices, one at a time, on the thread that
-        computed it. The exception of the first index that fails in either is raised when all before
-        it are committed, and no further index is begun.
+        """Call ``compute(worker, index)`` for each index below ``count``, in parallel.
+
+        ``commit(index, result)`` is called on the thread that computed the result, for one index at
+        a time and in their order. If one of the two fails, no further index is begun; the exception
+        is raised when all earlier indices are committed.
         """
         if self._pool is None or count == 1:
             for index in range(count):
@@ -112,8 +113,8 @@ class Workers:
 def _can_fork() -> bool:
     """Whether a fork is safe here.
 
-    macOS's BLAS does not survive one, and one whose threads are not held to one may not either.
-    Nor is it safe from another thread than the first: then others may be inside a product.
+    The BLAS of macOS does not survive a fork, and a BLAS with threads of its own may not. Nor is a
+    fork safe from any thread but the first, because another one may be inside a product.
     """
     held = blas_threads() is not None and threading.current_thread() is threading.main_thread()
     return held and sys.platform.startswith("linux")
@@ -134,7 +135,7 @@ class _Turn:
     """Hands out the indices, and lets their results through in order, up to the first that fails.
 
     Attributes:
-        error: what it failed with; None if none did.
+        error: of the first that failed; None if none did.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,7 +1,7 @@
 """Everything that a run's result is a function of, and the named choices of it.
 
-How fast a run goes (threads, how often it saves) changes no bit of its result, a GPU in place of
-the CPU nothing but the rounding: that is not in here.
+Settings that change no bit of the result (threads, how often a run saves) are not in here, nor is
+the device, which changes only the rounding.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class RunConfig:
 
     Attributes:
         data: name of the data set or, for a user's own, its absolute path.
-        data_dir: the folder it was read from, or where it is by now.
-        skip_bad: pictures that cannot be read are left out.
+        data_dir: the folder it was read from, or the one where it is now.
+        skip_bad: leave out pictures that cannot be read.
         preset: the name under which the network and the recipe were chosen.
         seed: of every random number.
-        class_names: of the labels that the network is told; empty: it is told none.
+        class_names: of the labels that the network is told; empty if it is told none.
         label_dropout: how often a label is replaced by the null label, for guidance.
         network: the shape of the U-Net.
         diffusion: the chain.
@@ -85,7 +85,7 @@ class RunConfig:
         train_steps: steps in all.
         lr: Adam's learning rate after warm-up.
         warmup: steps of linear warm-up.
-        decay_from: the step from which on the learning rate falls as 1/√step; 0 for none.
+        decay_from: the step from which the learning rate falls as 1/√step; 0: it does not fall.
         grad_clip: largest global norm of the gradient.
         ema_decay: decay of the moving average of the parameters.
         flips: mirror half of the images left to right; for natural images, never for digits.
@@ -198,8 +198,9 @@ DEFAULT_PRESET = {
 def default_preset(data: str, images_shape: tuple[int, ...]) -> str:
     """Return the preset for a data set of images (N, H, W, C).
 
-    One that is not known by name gets a small network, which ``fit_to`` makes for its images: that
-    of MNIST, of three levels, if they are larger than those of the glyphs and can be halved twice.
+    One that is not known by name gets a small network, which ``fit_to`` adapts to its images: that
+    of MNIST, with three levels, if they are larger than the glyphs and can be halved twice, and
+    that of the glyphs otherwise.
     """
     if data in DEFAULT_PRESET:
         return DEFAULT_PRESET[data]
@@ -221,7 +222,7 @@ def recipe(preset: str, data: str) -> RunConfig:
 def fit_to(
     config: RunConfig, images_shape: tuple[int, ...], class_names: tuple[str, ...] = ()
 ) -> RunConfig:
-    """Return ``config`` with its network made for images (N, H, W, C), variance and classes.
+    """Return ``config`` with its network adapted to images (N, H, W, C), variance and classes.
 
     Attention stays at the levels where it was.
 

@@ -128,7 +128,7 @@ def forecast(
 
 
 def _room_on_the_card() -> int:
-    """Its free memory when a run begins, which is in a process that has taken nothing yet."""
+    """The card's free memory when a run begins: before this process has taken any of it."""
     cuda_runtime().give_back()
     return cuda_runtime().free_memory()
 
@@ -141,9 +141,9 @@ def _timed(trainer: Trainer | DeviceTrainer, step: int) -> float:
 
 
 def _timed_preview(trainer: Trainer | DeviceTrainer, execution: loop.Execution) -> float:
-    """Seconds of a preview, from short ones: what comes once, and steps.
+    """Seconds of a preview, from short ones: what is done once, and what each step adds.
 
-    On a GPU kernels are compiled in the first, and every one records its step before it walks.
+    On a GPU the first preview compiles kernels, and every preview records its step before it walks.
     """
     values, device, precision = to_host(trainer.ema), execution.device, execution.precision
     model = TrainedModel(trainer.config, values, 0, device=device, precision=precision)

@@ -26,9 +26,9 @@ def kernels_for(device: str, precision: Precision = "fp32") -> Kernels:
 def suits_processes(network: UNet) -> bool:
     """Whether processes should train ``network``, and not threads.
 
-    They do not share the interpreter's lock, and after each step all transform the weights of
-    convolutions anew, each for itself: a small network gains by it, a large one has less memory
-    left. For predictions weights are transformed once, and any network is worked on by processes.
+    Processes do not wait for each other's Python. But after each step every process transforms the
+    weights of the convolutions for itself, which takes time and memory: only a small network gains.
+    (Predictions transform the weights once, so processes make them for any network.)
     """
     return network.parameters.count <= _SMALL
 

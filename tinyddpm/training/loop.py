@@ -109,7 +109,7 @@ def train(
 def trainer_for(
     config: RunConfig, dataset: Dataset, workers: Workers, execution: Execution
 ) -> Trainer | DeviceTrainer:
-    """What does the steps: on a GPU recorded ones."""
+    """Return the trainer for the device of ``execution``; that of a GPU records its step."""
     if execution.device == "cuda":
         return DeviceTrainer(config, dataset, cuda_runtime(), execution.precision)
     return Trainer(config, dataset, workers, kernels_for(execution.device))
@@ -127,7 +127,7 @@ class _Journal:
         self.seconds = 0.0
 
     def note(self, reports: Iterable[tuple[int, StepReport]]) -> None:
-        """Take down ``reports``; to ask for the next one is what does its step, and is timed."""
+        """Write down ``reports``. Asking for the next one does its step, and that is timed."""
         begun = time.perf_counter()
         for step, report in reports:
             self.seconds += time.perf_counter() - begun
@@ -138,7 +138,7 @@ class _Journal:
 
 
 def _check_still_latest(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
-    """Refuse to fall back behind a process that trained here until the lock was ours."""
+    """Refuse to go back behind what another process trained here before we had the lock."""
     latest = run.latest_checkpoint().checkpoint if run.saved() else None
     then, now = (f"at step {c.step}" if c else "not begun" for c in (checkpoint, latest))
     if then != now:

@@ -31,7 +31,7 @@ from tinyddpm.training.kernel_choice import cuda_runtime, kernels_for
 from tinyddpm.training.run_directory import find
 
 Weights = Literal["ema", "raw"]
-# walk(first_sample, labels): the images from this number on, of classes (n,) where there are some.
+# walk(first_sample, labels): with the n images from number first_sample on; labels (n,) or None.
 Walk = Callable[[int, IntArray | None], Iterator[SampleStep]]
 
 _FOREIGN = "the checkpoint's parameters are not those of the network that its config describes"
@@ -161,9 +161,10 @@ class TrainedModel:
         stream: Stream = "sample",
         threads: int = 0,
     ) -> Iterator[Walk]:
-        """Yield what walks as ``walk`` does, with ``n`` other images each time.
+        """Yield a function of ``(first_sample, labels)`` that walks as ``walk`` does.
 
-        One walk must end before another begins. What they need is made once.
+        Each call walks with ``n`` images. What all of them need is made once. One walk must end
+        before another begins.
         """
         chain, shape = self._chain(steps), (n, *self.image_shape)
         if self.device == "cuda":
@@ -207,7 +208,9 @@ class TrainedModel:
         return self.diffusion.respace(self.diffusion.schedule.T if steps is None else steps)
 
     def _labels(self, n: int, labels: IntArray | None, guidance: float) -> IntArray | None:
-        """The labels of ``n`` images: those asked for, else all classes in turn; None without."""
+        """The labels of ``n`` images: those given, or else all classes in turn; None without
+        classes.
+        """
         classes = self.config.network.classes
         if not classes and (labels is not None or guidance):
             raise UsageError(

@@ -1,7 +1,7 @@
 """What a worker does with a shard of a training step's batch: its share of the gradient.
 
-What is drawn for an image depends on (seed, step, place in the batch) alone, and so not on who
-works on its shard.
+What is drawn for an image depends only on (seed, step, place in the batch), and so not on which
+worker has its shard.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tinyddpm.training.config import RunConfig
 
 
 class Shard(NamedTuple):
-    """What a worker is told of its part of a step's batch.
+    """The part of a step's batch that a worker is given.
 
     Attributes:
         step: of the training.
-        version: of the weights, by how many times they were prepared.
+        version: of the weights: how many times they have been prepared.
         number: of the shard.
-        places: of its images in the batch (N,).
-        indices: of its images in the data set (N,).
-        t: their times (N,).
-        dlosses: the weight of each one's loss in that of the batch (N,), float32.
+        places: (N,) of its images in the batch.
+        indices: (N,) of its images in the data set.
+        t: (N,) their times.
+        dlosses: (N,) the weight of each image's loss in the loss of the batch, float32.
     """
 
     step: int
@@ -46,27 +46,26 @@ class Shard(NamedTuple):
     dlosses: Array
 
     def part(self, number: int, images: slice) -> Shard:
-        """Return shard ``number`` of a batch that is told of in the same way, its ``images``."""
+        """Return shard ``number``, which has these ``images`` of a batch described as one shard."""
         places, indices, t = self.places[images], self.indices[images], self.t[images]
         return Shard(self.step, self.version, number, places, indices, t, self.dlosses[images])
 
 
 @final
 class ShardWork:
-    """Sends shards through the network: through a replica of it for each worker, which shares its
-    values.
+    """Sends shards through the network. Each worker has a replica of it that shares its values.
 
-    The gradients are those that the layers found, not copied: they take memory that the backward
-    has let go. Only processes copy theirs, to where all see them.
+    On threads the gradients are the very arrays that the layers made, in memory that the backward
+    has freed. Processes copy theirs into shared memory.
 
     Args:
         config: the run.
         dataset: the training set.
         diffusion: its chain.
-        network: to whose gradient those of all shards will be added.
+        network: the gradients of all shards are added to its gradient.
         workers: how many shards may be worked on at once.
         apart: whether the workers are processes; the network's values then move into memory that
-            these share.
+            the processes share.
     """
 
     def __init__(
@@ -91,8 +90,9 @@ class ShardWork:
         self.version = 0  # of the weights that are prepared here
 
     def prepare(self, version: int) -> None:
-        """Prepare the weights, unless this ``version`` of them is: processes each do it for
-        themselves, threads find it done.
+        """Prepare this ``version`` of the weights, if that has yet to be done here.
+
+        Each process does it for itself; a thread finds it done.
         """
         if self.version != version:
             self.version = version
@@ -112,8 +112,9 @@ class ShardWork:
         return losses
 
     def add_gradient(self, number: int) -> None:
-        """Add what shard ``number`` found to the network's gradient, which begins with the first;
-        to be called in the order of the shards.
+        """Add the gradient of shard ``number`` to the network's; shard 0 replaces what was there.
+
+        To be called in the order of the shards.
         """
         worker, total = number % len(self._replicas), self._parameters
         if self._copies:

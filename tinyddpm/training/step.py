@@ -1,8 +1,9 @@
 """One training step (Ho et al. 2020, arXiv 2006.11239, algorithm 1), sharded over workers.
 
 For each image of the batch: t ~ U{1 … T}, ε ~ 𝒩(0, I), x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, and the
-gradient of the objective: ‖ε − ε_θ(x_t, t)‖² (mean over elements), the bound, or both. Then clip by
-global norm, Adam, EMA. Where t is drawn by importance, losses are weighted by 1/(T p_t).
+gradient of the objective: ‖ε − ε_θ(x_t, t)‖² (mean over elements), the bound, or both. Then the
+gradient is clipped by its global norm, and Adam and EMA update the weights. If t is drawn by
+importance, losses are weighted by 1/(T p_t).
 
 Gradients (see ``shard``) are added in the order of the shards, so that the result does not depend
 on the number of workers.
@@ -26,7 +27,7 @@ from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kernel_choice import suits_processes
 from tinyddpm.training.shard import Shard, ShardWork
 
-_BLOCK = 1 << 19  # parameters that a thread updates at a time: fewer are not worth its being asked
+_BLOCK = 1 << 19  # parameters that a thread updates at a time; fewer would not be worth the call
 
 
 class StepReport(NamedTuple):
@@ -34,7 +35,7 @@ class StepReport(NamedTuple):
 
     Attributes:
         loss: mean of the objective over the batch, an unbiased estimate however t was drawn.
-        quartiles: the same, not weighted, where t lies in each quarter of 1 … T; None for none.
+        quartiles: the unweighted mean for the t in each quarter of 1 … T; None if none is there.
         grad_norm: global norm before clipping.
         lr: the learning rate used.
     """
@@ -49,7 +50,7 @@ class Trainer:
     """The state of a run in memory, and its step on a CPU (on a GPU: ``DeviceTrainer``).
 
     A step is Ho et al. 2020, algorithm 1: t ~ U{1 … T}, ε ~ 𝒩(0, I), and one gradient step on
-    ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t)‖², or on what the config's objective is.
+    ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t)‖², or on another objective of the config.
 
     Args:
         config: the run.
@@ -105,7 +106,7 @@ class Trainer:
         return StepReport(loss, by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
 
     def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
-        """Do step ``step``, and yield its report; another trainer may have reports later.
+        """Do step ``step`` and yield its report (``DeviceTrainer`` yields it some steps later).
 
         Raises:
             NonFiniteError: as in ``step``.
@@ -113,7 +114,7 @@ class Trainer:
         yield step, self.step(step)
 
     def flush(self) -> Iterator[tuple[int, StepReport]]:
-        """Yield the reports of steps done and not yet told: none here."""
+        """Yield the reports of steps that were done and not yet reported: none here."""
         yield from ()
 
     def _update(self, step: int, norm: Array, lr: float) -> None:
@@ -149,7 +150,7 @@ class Trainer:
         return losses, times, weights
 
     def _batch_indices(self, step: int) -> IntArray:
-        """The images of step ``step``: the next ``batch`` places of a new permutation an epoch."""
+        """The images of step ``step``: each epoch goes through a new permutation of all images."""
         n, batch = len(self.dataset.images), self.config.batch
         positions = np.arange((step - 1) * batch, step * batch)
         indices = np.empty(batch, np.int64)
