@@ -4,10 +4,10 @@
     ds = e (g vᵀ − δ),   g = r dy          δ = Σ_D g y               (Dao et al. 2022, eq. 4)
     dq = ds (k / √D)     dk = dsᵀ (q / √D)           dv = eᵀ g
 
-The probabilities r e are never formed: r goes to y, and to dy, which have D columns and not L.
+The probabilities r e are never formed: r multiplies y and dy, which have D columns and not L.
 
-Softmax is mostly written with exp(s − max s), so that exp does not overflow. By Cauchy and Schwarz
-no |s| exceeds max ‖q‖ max ‖k‖ / √D; where that is below 60, e lies within 1e±26 and needs no shift.
+Softmax is usually written with exp(s − max s), so that exp does not overflow. By Cauchy and Schwarz
+no |s| exceeds max ‖q‖ max ‖k‖ / √D; if that is at most 60, e lies within 1e±26 and needs no shift.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A pixel takes 9 C_in C_out multiplications by the definition, 18/4 or 27/7 C_in C_out by Winograd
 along one axis, 36/16 along both. The transforms take time in proportion to C_in + C_out, more for
-both axes. So few channels are convolved along one axis and many along both, unless so few pixels
-share the 36 products that these do little but read weights: then by the definition. The bounds were
-measured on the shapes of the presets; near them two ways take the same time.
+both axes. So few channels are convolved along one axis, and many along both. But if few pixels
+share the 36 products, these do little but read weights, and the definition is faster. The bounds
+were measured on the shapes of the presets; near them two ways take the same time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tinyddpm.ops.upsample import upsample, upsample_backward
 
 @final
 class PreparedWeight:
-    """A convolution's weight, and the forms of it that are made when first asked for and kept."""
+    """A convolution's weight. Other forms of it are made when first asked for, and kept."""
 
     def __init__(self, weight: Array) -> None:
         self.weight = weight  # (kh, kw, C_in, C_out)
@@ -54,7 +54,7 @@ class PreparedWeight:
 
     def reversed_for_one_axis(self, tiling: Tiling) -> Array:
         """For the transpose of that: (P, 3·C_out, C_in)."""
-        weight = self.reversed()  # not within what is made under the lock, which it takes too
+        weight = self.reversed()  # here, and not in the lambda, because it takes the lock as well
         return self._form("transpose", tiling, lambda: transform_weight_1d(weight, tiling))
 
     def reversed(self) -> Array:
@@ -62,7 +62,7 @@ class PreparedWeight:
         return self._form("reversed", None, lambda: reversed_taps(self.weight))
 
     def _form(self, name: str, tiling: Tiling | None, make: Callable[[], Array]) -> Array:
-        with self._lock:  # of the threads that ask for it one makes it
+        with self._lock:  # of the threads that ask for a form, one makes it
             if (name, tiling) not in self.forms:
                 self.forms[name, tiling] = make()
             return self.forms[name, tiling]
@@ -98,14 +98,14 @@ WaySaved = WinogradSaved | Winograd1dSaved | Im2colSaved
 
 
 class Conv2dSaved(NamedTuple):
-    """What the way that was taken needs, and whether each image had a bias of its own."""
+    """What the backward of the way taken needs, and whether each image had a bias of its own."""
 
     way: WaySaved
     biases: bool
 
 
 _FEW_CHANNELS = 40  # harmonic mean up to which one axis is faster
-# Both axes are faster from so many on: channels of a doubled image, and pixels of y.
+# Both axes are faster from this many channels of a doubled image on, and this many pixels of y.
 _DOUBLED_CHANNELS, _PIXELS = 10, 161
 
 
@@ -190,7 +190,7 @@ def _winograd(
 
 
 def _many_pixels(x: Array, tiling: Tiling) -> bool:
-    """Whether y has so many pixels that the products of both axes do more than read weights."""
+    """Whether y has enough pixels for the products of both axes to do more than read weights."""
     n, height, width, _ = x.shape
     pixels: int = n * tiling.side(height) * tiling.side(width)
     return pixels >= _PIXELS

@@ -8,8 +8,8 @@
 A 1×1 kernel needs no unfolding: its columns are the image itself.
 
 A convolution of stride 1 that keeps the size has a second form of its backward. Its transpose is a
-convolution with the taps in reverse, so that dy can be unfolded instead of x, once for both, and
-nothing has to be folded back:
+convolution with the taps in reverse, so dy can be unfolded instead of x. Once unfolded it serves
+for both gradients, and nothing has to be folded back:
 
     dx       = dy_columns weight_reversedᵀ            dweight_reversed = xᵀ dy_columns
 """

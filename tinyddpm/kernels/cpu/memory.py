@@ -4,8 +4,8 @@ glibc hands every block above 128 KiB straight back to the kernel when it is fre
 hands out the next one page by page, each zeroed on first touch. A network allocates and frees its
 activations at every step, so that most of its memory traffic would be page faults.
 
-The threads share one arena: in an arena of its own a thread's memory comes in heaps of 64 MiB, and
-those are handed back however high the limits are.
+The threads share one arena. A thread with an arena of its own would get its memory in heaps of
+64 MiB, and these are handed back however high the limits are.
 
 Pages of 2 MiB instead of 4 KiB spare the processor most of its look-ups of addresses: a step of the
 smaller networks takes 5 % less time. The kernel gives them where it is asked before first touch.

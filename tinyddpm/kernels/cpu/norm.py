@@ -5,16 +5,16 @@ Moments of z, with μ its mean over an image's group (n, g):
 
     μ = mean(z)        var = mean(z²) − μ²
 
-z is x itself where μ² ≤ 16 var in every group, so that the difference loses little more than one
-digit. If one group is farther from zero, all of x is centred first: z = x − mean(x), whose μ is but
-rounding.
+z is x itself if μ² ≤ 16 var in every group: the difference then loses little more than one digit.
+If one group is farther from zero, all of x is centred first: z = x − mean(x), whose μ is nothing
+but rounding.
 
-SiLU by one tanh, with h = 2a; of f = 2 sigmoid(h) and y its derivative is made:
+SiLU takes one tanh. With h = 2a, f = 2 sigmoid(h) and y also give its derivative:
 
     f = 1 + tanh a                  y = silu(h) = a f               2 silu′(h) = f + y (2 − f)
 
-The backward wants both. Of few channels they are kept; of many they are made anew, for a hundredth
-of a step's time, and the forward keeps a third less.
+The backward needs f and y. If there are few channels, they are kept. If there are many, they are
+computed again, which takes a hundredth of a step's time and spares a third of the memory kept.
 
 GroupNorm backward, with zc = z − μ and means over one (n, g):
 
@@ -24,8 +24,8 @@ GroupNorm backward, with zc = z − μ and means over one (n, g):
 
 dbias and dweight are added up over the images where these share bias and weight.
 
-Sums over pixels run through BLAS. A number per channel is repeated along a row of pixels before it
-meets an image, so that NumPy's inner loops are W·C long and not C.
+BLAS takes the sums over pixels. Before a number per channel meets an image, it is repeated along a
+row of pixels, so that NumPy's inner loops have the length W·C, and not C.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MANY_CHANNELS = 128
 
 
 class GroupNormSaved(NamedTuple):
-    """The input itself, or z where that is not x, 2 N·G numbers, and the parameters."""
+    """The input, or z if that is not the input; 2 N·G numbers; and the parameters."""
 
     z: Array  # (N, H, W, C)
     mean: Array  # (N, G, 1), of z
@@ -53,7 +53,7 @@ class GroupNormSaved(NamedTuple):
 
 
 class GroupNormSiluSaved(NamedTuple):
-    """What the norm keeps, and of few channels y and f, (N, H, W, C) each."""
+    """What the norm keeps and, if there are few channels, y and f, (N, H, W, C) each."""
 
     norm: GroupNormSaved
     activated: tuple[Array, Array] | None

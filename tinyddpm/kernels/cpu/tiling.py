@@ -6,17 +6,17 @@ definition takes 3 m:
 
     y = Aᵀ [(G w) ⊙ (Bᵀ d)]              y[i] = Σ_a w[a] d[i + a]
 
-It is the transpose of multiplying two polynomials by their values at points p_0 … p_m and at ∞:
+It is the transpose of multiplying two polynomials through their values at p_0 … p_m and at ∞:
 
     Aᵀ[i, k] = p_kⁱ                                           at ∞: 1 where i = m − 1
     G[k, a]  = p_kᵃ / Π_{l≠k} (p_k − p_l)                     at ∞: 1 where a = 2
     Bᵀ[k]    = the coefficients of Π_{l≠k} (z − p_l)          at ∞: of Π_l (z − p_l)
 
-The second point is 1, so that the second column of Aᵀ is (1, …, 1): what is added to the second
-product is added to every pixel. That is where a bias goes.
+The second point is 1, so the second column of Aᵀ is (1, …, 1): what is added to the second product
+is added to every pixel. The bias is added there.
 
-The more points, the fewer products, and the larger the numbers that are subtracted from one
-another: F(7, 3) along one axis rounds about as coarsely as F(4, 3) along both, and along both it
+With more points there are fewer products, but the numbers that are subtracted from one another are
+larger: F(7, 3) along one axis rounds about as coarsely as F(4, 3) along both, and along both it
 would round too coarsely for float32.
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 
 from tinyddpm.arrays import Array
 
-# Of some hundred sets of points that float32 holds exactly, those by which it rounds least.
+# Of some hundred sets of points that float32 holds exactly, those with the least rounding.
 _F4 = (0, 1, -1, 0.5, -2)
 _F7 = (0, 1, -1, 0.75, -0.75, 2.5, -2.5, 0.25)
 _SYMMETRIC = (0, 1, -1, 2, -2)  # another F(4, 3), for ``doubled``
@@ -40,8 +40,8 @@ _SYMMETRIC = (0, 1, -1, 2, -2)  # another F(4, 3), for ``doubled``
 class Tiling:
     """The matrices, and how tiles follow one another.
 
-    Two of one name are equal, whatever the type of the images: by it a weight's transform is kept,
-    which is made with ``g``, and that is in float64 for all of them.
+    Tilings of the same name are equal, whatever the dtype of their ``at`` and ``bt``. They are the
+    keys of a weight's transforms, which depend on ``g`` alone, and that is float64 in all of them.
     """
 
     name: str
@@ -104,10 +104,11 @@ def four_or_seven(pixels: int, dtype: np.dtype[Any]) -> Tiling:
 
 @cache
 def doubled(dtype: np.dtype[Any]) -> Tiling:
-    """F(4, 3) for a side of which every pixel stands twice: a tile begins at every second pixel.
+    """F(4, 3) for a doubled side, where every pixel of x stands twice; a tile begins at every other
+    pixel of x.
 
-    Its six pixels are a b b c c d, so that Bᵀ acts on (a, b, c, d) by a matrix of four columns, one
-    of whose rows, 4b − 4b − c + c, vanishes where the points lie symmetrically: five products.
+    Its six pixels are a b b c c d, so Bᵀ acts on (a, b, c, d) as a matrix of four columns. If the
+    points lie symmetrically, one of its rows, 4b − 4b − c + c, vanishes: five products are left.
     """
     f = interpolation(_SYMMETRIC, dtype)
     pixels = np.eye(4, dtype=dtype)[[0, 1, 1, 2, 2, 3]]  # a b b c c d from (a, b, c, d)

@@ -12,21 +12,21 @@ and backward, each line being linear, the transpose of these, upwards:
     dm = A dy Aᵀ       du = Σ_tiles v dm  dv = Σ_{C_out} dm u      dd = B dv Bᵀ
     dw = Gᵀ du G       dx += dd, where the tiles lie
 
-The entries of a transform come first, (6, 6, N, tile rows, tile columns, C), so that along an axis
-it is a product of a 6×6 matrix with many columns, and m is 36 products (tiles, C_in) (C_in, C_out).
-Of d only the columns are gathered, column j of every tile in an image of its own, whose rows Bᵀ
-multiplies where they lie. Images whose sides are no multiples of 4 are filled up with zeros and
-cropped.
+The entries of a transform are the first axes, (6, 6, N, tile rows, tile columns, C). So a transform
+along one axis is the product of a 6×6 matrix with a matrix of many columns, and m is 36 products
+(tiles, C_in) (C_in, C_out). Only the columns of d are gathered: column j of every tile becomes an
+image of its own, whose rows Bᵀ multiplies where they lie. Images whose sides are no multiples of 4
+are filled up with zeros, and the result is cropped.
 
-Of an image that was doubled, a tile has 4×4 pixels of x, one every 2 (``tiling.doubled``): 25
-products, and the doubled image is never made.
+If the image was doubled, a tile has 4×4 pixels of x, and there is one every 2 pixels
+(``tiling.doubled``): it takes 25 products, and the doubled image is never made.
 
-The second column of Aᵀ is (1, 1, 1, 1): what is added to m[1, 1] is added to every pixel. That is
-where the bias goes.
+The second column of Aᵀ is (1, 1, 1, 1), so what is added to m[1, 1] is added to every pixel. The
+bias is added there.
 
-Rounding: large numbers are subtracted. In float32, at 256 channels, y, dx and dw are off by at most
-6e-6 of their largest value, of a doubled image 2e-5 (by summing directly, 1e-6), in float64 by
-1e-13; with fewer channels by less.
+Rounding: large numbers are subtracted from one another. At 256 channels y, dx and dw are off by at
+most 6e-6 of their largest value in float32 (2e-5 if the image was doubled; direct summation: 1e-6),
+and by 1e-13 in float64. With fewer channels it is less.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from tinyddpm.arrays import Array
 from tinyddpm.kernels.cpu.sums import row_sums
 from tinyddpm.kernels.cpu.tiling import Tiling
 
-# Up to so many multiplications OpenBLAS, on AVX-512, has kernels for a product that do without
-# packing, by which those with 6×6 matrices take half the time.
+# For products of at most so many multiplications OpenBLAS has kernels, on AVX-512, that do not pack
+# the matrices first. With these the products with 6×6 matrices take half the time.
 SMALL_PRODUCT = 10**6
 
 
@@ -138,8 +138,8 @@ def _second_axis(matrix: Array, x: Array) -> Array:
 
 @cache
 def _blocks(shape: tuple[int, ...]) -> tuple[int, int]:
-    """How many blocks of how many columns to cut an array into, along the first axis of its
-    ``shape``, so that a product with one of them is a small one if it can be.
+    """Into how many blocks, and of how many columns, to cut an array along the first axis of
+    ``shape``, so that a product with one block is a small one if possible.
     """
     columns = math.prod(shape)
     divisors = (n for n in range(1, shape[0] + 1) if shape[0] % n == 0)
@@ -191,8 +191,8 @@ def _cropped(cells: Array, height: int, width: int, *, border: int) -> Array:
 
 
 def _overlaps(step: int, rows: int, columns: int) -> list[tuple[Any, Any]]:
-    """Where tiles and cells coincide: a tile's first ``step`` pixels are its own cell, which is
-    the first pair, and the two that follow lie in the next cell.
+    """Where tiles and cells coincide: the first ``step`` pixels of a tile are its own cell, and the
+    two that follow lie in the next cell. The own cells of both axes are the first pair.
     """
     own = slice(0, step), slice(0, step)
     following = slice(step, step + 2), slice(0, 2)

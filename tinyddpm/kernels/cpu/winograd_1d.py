@@ -6,13 +6,12 @@ m + 2 pixels d of a column of a tile, with the matrices A, B and G of ``tiling.f
 
     v = Bᵀ d        u = G w        z[j] = Σ_b v[j + b − 1] u[b]        y = Aᵀ z + bias
 
-where j is the column of the image and b that of the taps; z is a sum for each of its rows alone.
-These are half the multiplications of the definition or fewer, and up to twice those of both axes
-(``winograd``), but nothing is moved pixel by pixel. Bᵀ and Aᵀ multiply whole rows of the image
-where they lie, and so do the products with v. Each of its rows a tile sends to a line of its own,
-that of all tiles and all images with a zero after each row. The three pixels that a z needs are
-neighbours there, 3 C_in numbers, and those of every third z do not overlap: they are the rows of a
-matrix.
+where j is the column of the image and b that of the taps; each row of z is a sum over that row of v
+alone. These are at most half the multiplications of the definition, and up to twice those of both
+axes (``winograd``), but nothing is moved pixel by pixel: Bᵀ and Aᵀ multiply whole rows of the image
+where they lie, and so do the products with v. Its m + 2 rows go to as many lines: line k holds row
+k of all tiles of all images, with a zero after each. The three pixels that a z needs are neighbours
+there, 3 C_in numbers, and those of every third z do not overlap: they are the rows of a matrix.
 
     a line of v       0 a b c d e f g h 0 i j k …
     for z 0, 3, 6 …   [0 a b][c d e][f g h] …
@@ -44,7 +43,7 @@ from tinyddpm.kernels.cpu.winograd import SMALL_PRODUCT
 class Layout(NamedTuple):
     """How P lines of pixels hold the transformed tiles of N images, and how they are cut into
     matrices. A block is 3·M neighbouring pixels; its three matrices, of M rows each, begin at its
-    first, second and third pixel. There are as many blocks as make the products small ones.
+    first, second and third pixel. There are enough blocks for the products to be small ones.
     """
 
     tiling: Tiling
