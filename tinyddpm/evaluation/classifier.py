@@ -58,7 +58,7 @@ class Classifier:
         return hashlib.sha256(flat.data).hexdigest()
 
     def look_at(self, images: ByteArray, workers: Workers) -> Activations:
-        """Return what the network makes of ``images`` (N, 28, 28, 1), whatever the workers.
+        """Return what the network makes of ``images`` (N, 28, 28, 1): the same on any workers.
 
         Raises:
             DataError: they are of another shape.

@@ -1,12 +1,12 @@
-"""What L_0 cannot fall below, whatever the network: the decoder's floor, and the check against it.
+"""The decoder's floor: what L_0 cannot fall below, whatever the network; and a check against it.
 
-At t = 1 a clipped mean lies in [−1, 1] and σ_1 is given, so that every pixel costs at least the
-bits of a mean that hits it (see ``diffusion.decoder.decoder_floor``). The floor depends on the
-schedule, through σ_1² = β̃_2, and on the histogram of the images. An L_0 below it is not a good
-model but a wrong program.
+At t = 1 a clipped mean lies in [−1, 1] and σ_1 is given. So every pixel costs at least the bits
+that it costs when the mean hits it (see ``diffusion.decoder.decoder_floor``). The floor depends on
+the schedule, through σ_1² = β̃_2, and on the histogram of the images. An L_0 below it does not mean
+a good model, but a wrong program.
 
-A learned σ_1² is made to lie between β̃_2 and β_1, but nothing holds it there; for it the floor at
-β̃_2 is a landmark and no limit.
+A learned σ_1² should lie between β̃_2 and β_1, but nothing holds it there; for it the floor at β̃_2
+is no limit, only a landmark.
 """
 
 from __future__ import annotations

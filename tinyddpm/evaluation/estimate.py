@@ -2,9 +2,9 @@
 
     mean ± s/√N,   s² = Σ (x_i − mean)²/(N − 1)         95 % interval: mean ± 1.96 s/√N
 
-x_i are independent from image to image, whatever goes on within one. Of two models measured on the
-same images with the same random numbers, the differences x_i − y_i are such numbers again, and
-their mean is known better than either, for what x_i and y_i have in common cancels.
+The x_i of different images are independent. If two models are measured on the same images with the
+same random numbers, the differences x_i − y_i are such numbers again. Their mean has a smaller
+error than either mean, because what x_i and y_i have in common cancels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
         return self.mean - reach, self.mean + reach
 
     def scaled(self, factor: float) -> Estimate:
-        """Return it in another unit, ``factor`` of which make one of this."""
+        """Return it in another unit; ``factor`` of the new unit make one of the old."""
         return Estimate(factor * self.mean, factor * self.standard_error)
 
 
@@ -39,7 +39,7 @@ def estimate(values: Floats) -> Estimate:
     """Return the mean of ``values`` (N,), one for each image.
 
     Raises:
-        UsageError: fewer than two, from which no error can be told.
+        UsageError: there are fewer than two, which tell nothing of the error.
     """
     if len(values) < 2:
         raise UsageError(

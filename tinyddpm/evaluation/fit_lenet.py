@@ -1,9 +1,9 @@
 """Teaching LeNet-5 the digits by this package's own ops; on one machine, always to the same bits.
 
-Each epoch goes through the images once, in an order of its own, each image shifted by up to
-``shift`` pixels either way; each step is one of Adam on the mean cross entropy of a batch, with a
-learning rate that falls linearly to 0. Order and shifts are functions of (seed, epoch, image) by
-Philox, and gradients are added in the order of the shards: threads change nothing.
+Each epoch goes through the images once, in an order of its own, and shifts each image by up to
+``shift`` pixels either way. Each step is one of Adam on the mean cross entropy of a batch; the
+learning rate falls linearly to 0. Philox makes order and shifts functions of (seed, epoch, image),
+and gradients are added in the order of the shards, so threads change nothing.
 """
 
 from __future__ import annotations

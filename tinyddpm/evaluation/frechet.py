@@ -1,5 +1,5 @@
 """The Fréchet distance of two sets of features (Dowson & Landau 1982; Heusel et al. 2017,
-arXiv:1706.08500, where the features are those of another network), and what chance makes of it.
+arXiv:1706.08500, with features of another network), and how large it is by chance alone.
 
 Between two normal distributions,
 
@@ -8,10 +8,10 @@ Between two normal distributions,
 The trace of the last root is the sum of the square roots of the eigenvalues of a symmetric matrix.
 So all of it is done by symmetric eigendecomposition, in float64.
 
-Two samples of one distribution, n and m images, are not at distance 0. Let λ be the eigenvalues of
-its covariance. To first order in 1/n and 1/m the means differ by Σ λ_i (1/n + 1/m) in the square,
-and covariances that differ by Δ are at ½ Σ_ij Δ_ij²/(λ_i + λ_j), in the eigenvectors' axes. For
-normal features E Δ_ij² = λ_i λ_j (1 + [i = j]) (1/n + 1/m), and so
+Two samples of the same distribution, n and m images, are not at distance 0. Let λ be the
+eigenvalues of its covariance. To first order in 1/n and 1/m, the squared distance of the means is
+Σ λ_i (1/n + 1/m), and two covariances that differ by Δ, in the axes of the eigenvectors, add
+½ Σ_ij Δ_ij²/(λ_i + λ_j). For normal features E Δ_ij² = λ_i λ_j (1 + [i = j]) (1/n + 1/m), and so
 
     E d² ≈ C (1/n + 1/m),   C = Σ_i λ_i + ½ (Σ_ij λ_i λ_j/(λ_i + λ_j) + ½ Σ_i λ_i)
 """
@@ -55,8 +55,8 @@ def moments(features: Array) -> Moments:
 def frechet_distance(one: Moments, other: Moments) -> float:
     """Return d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½) (Dowson & Landau 1982).
 
-    It is at least 0 but for rounding, which the square roots turn from 1e-16 of the eigenvalues
-    into 1e-8 where a covariance is singular.
+    It is at least 0, up to rounding. Where a covariance is singular, the square roots turn rounding
+    by 1e-16 of the eigenvalues into 1e-8.
     """
     difference = one.mean - other.mean
     root = _square_root(one.covariance)
@@ -66,7 +66,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 
 
 def floor_constant(reference: Moments) -> float:
-    """Return C, times 1/n + 1/m the distance of two samples of one distribution, ``reference``."""
+    """Return C of ``reference``: two samples of it are at distance C (1/n + 1/m) on average."""
     eigenvalues = _eigenvalues(reference.covariance)
     variances = eigenvalues[eigenvalues > 0]
     pairs = variances[:, None] * variances / (variances[:, None] + variances)
@@ -81,6 +81,6 @@ def _square_root(covariance: Floats) -> Floats:
 
 
 def _eigenvalues(matrix: Floats) -> Floats:
-    """The eigenvalues of a matrix that is symmetric and positive but for rounding."""
+    """The eigenvalues of a matrix that is, up to rounding, symmetric and positive."""
     values: Floats = np.linalg.eigvalsh((matrix + matrix.T) / 2).clip(min=0.0)
     return values

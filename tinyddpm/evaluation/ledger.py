@@ -1,8 +1,8 @@
 """The bound as a ledger: what L_0, the sums of L_1 … L_{T−1} over ranges, and L_T contribute.
 
-L_{t−1} falls about as 1/t, and so the ranges begin at 1, 2, 5, 10, 20, 50, …: they are then of one
-order of magnitude. The last term, L_{T−1}, is an entry of its own: with x̂_0 not clipped it can
-outweigh all others.
+L_{t−1} falls about as 1/t. The ranges begin at 1, 2, 5, 10, 20, 50, …, so that their sums are of
+one order of magnitude. The last term, L_{T−1}, is an entry of its own, because it can outweigh all
+others if x̂_0 is not clipped.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Comparison(NamedTuple):
 def compare(one: BoundDraws, other: BoundDraws) -> Comparison:
     """Return how two models differ that were measured on the same images and random numbers.
 
-    Chains of one length share times and noise, which makes the difference more certain than either;
-    of others only those of t = 1 are shared.
+    If their chains have the same length, they share times and noise, and the difference is more
+    certain than either bound. Otherwise they share only those of t = 1.
     """
 
     def denoising(draws: BoundDraws) -> Floats:

@@ -1,23 +1,23 @@
 """The likelihood of a data set, by its bound: −log p(x_0) ≤ L_0 + Σ L_{t−1} + L_T, in bits/dim.
 
-Of each image, t = 2 … T (Ho et al. 2020, arXiv 2006.11239, eq. 5):
+For each image, with t = 2 … T (Ho et al. 2020, arXiv 2006.11239, eq. 5):
 
     L_T       in closed form
     L_0       at one x_1 ~ q(x_1 | x_0): the decoder's exact probability of all its pixels
     L_{t−1}   at one x_t for each of a few t (see ``strata``): a KL divergence in closed form, times
               the number n_j of times that it stands for
 
-Together they are b_i, an unbiased estimate of the bound of image i: E[b_i | x_i] = bound(x_i), over
-x_1, x_t and t. The noise of different images is independent, so the b_i are, and
+Their sum b_i is an unbiased estimate of the bound of image i: E[b_i | x_i] = bound(x_i), over x_1,
+x_t and t. The noise of different images is independent, so the b_i are, too. Their variance
 
     Var b_i = Var bound(x_i) + E Var(b_i | x_i)
 
-is all in the spread of the b_i over the images: std(b_i)/√N is the whole standard error, chance
-in t and x_t included, of the mean over all images such as these. The same holds for each term, and
-for the sum of the terms over any range of t.
+is that between the images and that by chance in t and x_t. Both show in the spread of the b_i, so
+std(b_i)/√N is the whole standard error of their mean, as an estimate for all images of this kind.
+The same holds for each term, and for the sum of the terms over any range of t.
 
-What is drawn for an image depends on the seed, the stratum and the image's number alone. Two models
-are so compared at the same t and on the same noise.
+What is drawn for an image depends only on the seed, the stratum and the image's number. So two
+models are compared at the same t and on the same noise.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def estimate_likelihood(
         model: called with x_t (n, H, W, C) and the original chain's t (n,).
         images: bytes: the bound is one on the probability of bytes.
         samples: (N,) the images' numbers, for their random numbers; 0 … N − 1 unless given.
-        draws: times for each image besides t = 1 and t = T; from T − 2 on it is all of them.
+        draws: times for each image besides t = 1 and t = T; T − 2 or more means all of them.
         seed: of times and noise, in [0, 2³²).
         batch: images in a call of the model.
         device: ``cpu`` or ``cuda``.

@@ -1,8 +1,8 @@
 """How far each image is from the nearest training image: a model that copies is too near.
 
-‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖², with pixels in [0, 1]: the products of many images with many are one
-matrix product. In float32 their cancellation leaves errors about 1e-5 of ‖x‖², which is good enough
-to choose the nearest; its distance is then computed again from the difference of the bytes.
+‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖², with pixels in [0, 1], takes one matrix product for many images x
+and y. In float32 the terms cancel down to errors of about 1e-5 of ‖x‖², which is good enough to
+choose the nearest y; its distance is then computed again, from the difference of the bytes.
 """
 
 from __future__ import annotations

@@ -2,18 +2,18 @@
 
     cfd-84, cfd-400   Fréchet distance (see ``frechet``) of n samples to the test images, in the
                       penultimate features and those after the second pooling
-    R                 that distance over the same one of real images: the mean of 20 draws of n
-                      training images each, against the same test images. Only R can be compared
-                      between classifiers. Its definition is at n = 10,000.
+    R                 that distance divided by that of real images, which is the mean over 20 draws
+                      of n training images, to the same test images. Only R can be compared between
+                      classifiers. It is defined for n = 10,000.
     unsure            share of images whose most probable class has p < 0.9
-    classes           histogram of the most probable class, against that of the training images,
-                      unless the classes were given: then nothing about them is left to chance
+    classes           histogram of the most probable class, against that of the training images
+                      (unless the samples were asked for by their classes)
     black             share of pixels that are 0
     neighbours        distance to the nearest training image (see ``neighbours``)
 
-None of them sees everything: the distances see a missing class or a shift at once, but hardly see
-a few per cent of unreadable images, which are unsure; grey haze shows in the share of black, and
-copies in the distance to their neighbours.
+None of them sees everything. The distances see a missing class or a shift at once, but hardly see
+a few per cent of unreadable images; these are unsure. Grey haze shows in the share of black, and
+copies show in the distance to their neighbours.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ The times 1 … T are cut into strata of n_j times each. An image gets one time 
 because n_j L_{t_j−1} is on average the sum over its stratum. With n_j = 1 everywhere nothing is
 left to chance, and the sum is the whole one.
 
-t = 1 and t = T are strata of their own. L_0 is the largest term; L_{T−1}, small as a rule, is a
-large one where x̂_0 is not clipped, for the error of ε then counts 1/√ᾱ_T times. In between L_{t−1}
+t = 1 and t = T are strata of their own. L_0 is the largest term. L_{T−1} is small as a rule, but
+large if x̂_0 is not clipped, because the error of ε then counts 1/√ᾱ_T times. In between L_{t−1}
 falls about as 1/t, and the lengths n_j grow geometrically, which gives all strata about the same
-variance. (Strata of equal length would throw t = 2 … 63 together. With 16 of them, on MNIST and the
-cosine schedule, t alone made a standard deviation of 1.5 bits/dim for an image; with these, 0.04;
-images differ by 0.25 anyway.)
+variance. (Strata of equal length would put t = 2 … 63 into one. With 16 of those, on MNIST and the
+cosine schedule, the choice of t alone gave an image's bound a standard deviation of 1.5 bits/dim;
+with the geometric ones, 0.04. Between images it is 0.25.)
 """
 
 from __future__ import annotations

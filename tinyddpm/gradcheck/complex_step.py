@@ -9,8 +9,8 @@ identity of the two, for a random direction u and a random cotangent v:
 
     ⟨v, J u⟩ = ⟨Jᵀ v, u⟩        error = |left − right| / |left|
 
-v = r + 2 (‖r‖ / ‖J u‖) J u with r random, so that the left side cannot be small by chance; where it
-is small all the same, J u is zero and the certificate would be vacuous.
+v = r + 2 (‖r‖ / ‖J u‖) J u with r random, so that the left side cannot be small by chance. If it is
+small all the same, J u is zero, and the certificate would be vacuous.
 """
 
 from __future__ import annotations

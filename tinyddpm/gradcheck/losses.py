@@ -1,8 +1,8 @@
 """Cases for every ``*_backward`` in ``tinyddpm.diffusion``: the decoder, the bound, the losses.
 
 The decoder is made of fitted functions, through which no complex step goes. Its certificate takes
-the derivative of another derivation of the same number, which is analytic: the integral itself, by
-Gauss–Legendre quadrature of the density over the bin,
+the derivative of the same number computed in another way, which is analytic: the integral itself,
+by Gauss–Legendre quadrature of the density over the bin,
 
     P(x) = ∫ 𝒩(y; μ, σ²) dy        an open bin is cut off 14 σ beyond its edge or the mean
 """

@@ -1,10 +1,9 @@
 """Cases for the blocks and for the whole U-Net: the inputs are x, the condition, and the
 parameters.
 
-A block's backward adds into flat gradients; here it is turned into a function of the flat values.
-All parameters are drawn at random, those that training starts at zero too: with a zero-initialised
-last convolution no gradient would reach what stands before it, and its certificate would be
-vacuous.
+A block's backward adds to flat gradients; here it is turned into a function of the flat values. All
+parameters are drawn at random, including those that training starts at zero: no gradient would pass
+a last convolution of zeros, and the certificate of what stands before it would be vacuous.
 """
 
 from __future__ import annotations

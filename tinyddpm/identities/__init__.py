@@ -1,9 +1,9 @@
 """Identities that must hold if the package is right, tried on draws: two ways to one number.
 
-A test of a formula against itself finds no wrong formula. Here each claim is held against another
-derivation of it, or against counting: the chain walked step by step against its closed form, a
-posterior against least squares, an integral against frequencies. Each has a null distribution and
-a p-value that is a proved bound (``statistics``); what must hold to the last digits has a relative
+To test a formula against itself finds no wrong formula. Here each claim is compared with another
+derivation of it, or with counting: the chain walked step by step with its closed form, a posterior
+with least squares, an integral with frequencies. Each comparison has a null distribution, and a
+p-value that is a proved bound (``statistics``); what must hold to the last digits has a relative
 error and a tolerance instead.
 """
 

@@ -28,7 +28,7 @@ from tinyddpm.identities.statistics import (
 
 
 def bounded_model(xt: Array, t: IntArray) -> Array:
-    """Foresee an image within [−1, 1]: the best for nothing, and unlike at any two times."""
+    """Foresee an image within [−1, 1]: not a good one, and another one at each time."""
     x0_hat: Array = np.tanh(xt - 0.1 * t.reshape(-1, *(1,) * (xt.ndim - 1)))
     return x0_hat
 
@@ -80,9 +80,11 @@ def ratio_has_the_mean_of_the_terms(setting: Setting) -> Iterator[Comparison]:
     GaussianOracle.__call__,
 )
 def the_bound_is_below(setting: Setting) -> Iterator[Comparison]:
-    """How far the bound is above the likelihood, 0 if it is not; and how far it is from it where
-    each step back is the true one. With σ² = β and the true ε* every step is but the last, whose
-    variance is β̃_2 here and is set to the true one, β_1.
+    """How far −(L_0 + … + L_T) exceeds log p(x_0), which it must not; and how far the two differ
+    if each step back is the true one.
+
+    With σ² = β and the true ε* each step is the true one, except the last. Its variance is β̃_2
+    here, and is set to the true one, β_1.
     """
     schedule, shape = setting.schedule, setting.shape
     x0 = 1.5 * setting.normal(0)[:100]

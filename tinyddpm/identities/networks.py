@@ -119,7 +119,7 @@ def _uniform_cdf(x: Array) -> Array:
     time_embedding,
 )
 def time_is_the_images_own(setting: Setting) -> Iterator[Comparison]:
-    """The error of the permuted batch; at other times the same images must give something else, by
+    """The error of the permuted batch. At other times the same images must give another output, by
     more than a thousandth.
     """
     config = UNetConfig(

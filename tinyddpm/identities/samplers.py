@@ -122,7 +122,7 @@ def ddim_is_ancestral(setting: Setting) -> Iterator[Comparison]:
 )
 def respaced_chain_is_part_of_the_whole(setting: Setting) -> Iterator[Comparison]:
     """The largest relative error of ᾱ, and of the times that the model is given; and by how much
-    the times are further from even than rounding makes them, which is a half.
+    more than a half, which is rounding, the times differ from even ones.
     """
     for schedule in (setting.schedule, NoiseSchedule.linear(), NoiseSchedule.cosine()):
         T = schedule.T

@@ -1,7 +1,7 @@
 """Comparisons of draws with the law that they should have, each with a p-value that may be trusted.
 
-Every p-value is an upper bound on the two-sided one: an exact tail or a proved inequality, none an
-asymptotic approximation, so that it holds far out and for any number of draws:
+Every p-value is an upper bound on the two-sided one. It is an exact tail or a proved inequality,
+and not an asymptotic approximation, so it holds far out and for any number of draws:
 
     z_test          Z = (value − mean)/std ~ 𝒩(0, 1)                           exact, by log Φ
     chi2_test       X ~ χ²_k, r = X/k:  P(beyond r) ≤ exp(−½ k (r − 1 − ln r))        Chernoff
