@@ -12,11 +12,11 @@ import numpy as np
 from tinyddpm import GaussianDiffusion, NoiseSchedule, UNet, UNetConfig, optim, rng
 from tinyddpm.blas import one_blas_thread
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.kernels.cpu import cpu
 
 seed, batch, steps = 0, 32, 60
-images = to_unit(glyphs(1000).images)
+images = from_bytes(glyphs(1000).images)
 diffusion = GaussianDiffusion(NoiseSchedule.cosine(1000))
 network = UNet(UNetConfig(image_size=16, channels=(8, 16), groups=4), seed, kernels=cpu)
 value, grad = network.parameters.value, network.parameters.grad

@@ -17,13 +17,13 @@ from PIL import Image
 from tinyddpm import GaussianDiffusion, NoiseSchedule, rng
 from tinyddpm.arrays import Array
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_bytes, to_unit
+from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.oracles import FiniteDataOracle
 from tinyddpm.figures.grid import grid, save_png
 
 schedule = NoiseSchedule.cosine(1000)
 digits = glyphs(100).images
-oracle = FiniteDataOracle(schedule, to_unit(digits))
+oracle = FiniteDataOracle(schedule, from_bytes(digits))
 samples = np.arange(12)
 
 

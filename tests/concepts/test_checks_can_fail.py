@@ -132,7 +132,7 @@ BUGS = [
     (
         "training",
         shard,
-        "x0 = to_unit(self._dataset.images[shard.indices])",
+        "x0 = from_bytes(self._dataset.images[shard.indices])",
         "x0 = (self._dataset.images[shard.indices] / 255).astype('float32')",
     ),
     ("sampling", sampling, "noise(t)) if t > 1 else mean", "noise(t))"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyddpm import rng
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.diffusion.schedule import NoiseSchedule
@@ -66,7 +66,7 @@ def test_a_batch_is_that_of_the_host(card, predict, shape):
 
     t = rng.integers(SEED, "t", step=step, samples=places, high=T)
     eps = rng.normal(SEED, "noise", step=step, samples=places, shape=shape)
-    x0 = to_unit(images[np.concatenate(orders)[3 * 9 : 4 * 9]])
+    x0 = from_bytes(images[np.concatenate(orders)[3 * 9 : 4 * 9]])
     flipped = rng.words(SEED, "flip", step=step, samples=places, count=1)[:, 0] >> 31 == 1
     assert 0 < flipped.sum() < batch
     x0[flipped] = x0[flipped, :, ::-1]
@@ -89,7 +89,7 @@ def test_places_of_long_runs_do_not_overflow(card):
     positions = first + np.arange(2**12)
     orders = {e: rng.permutation(SEED, "order", epoch=e, n=3) for e in set(positions // 3)}
     indices = np.array([orders[p // 3][p % 3] for p in positions])
-    np.testing.assert_array_equal(batches.x0, to_unit(images[indices]))
+    np.testing.assert_array_equal(batches.x0, from_bytes(images[indices]))
 
 
 def test_labels_are_those_of_the_host(card):

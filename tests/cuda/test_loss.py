@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.kernels.cuda.batch import Batches, Noise
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
 from tinyddpm.training.config import DiffusionConfig
@@ -25,7 +25,7 @@ def drawn(card, diffusion, seed):
     """A batch on the device, every byte in it, and black and white in plenty."""
     random = np.random.default_rng(seed)
     levels = np.concatenate([np.arange(256), np.repeat([0, 255], 44)]).astype(np.uint8)
-    x0 = to_unit(random.permuted(np.tile(levels, (5, 1)), axis=1)[:, :300].reshape(5, 10, 10, 3))
+    x0 = from_bytes(random.permuted(np.tile(levels, (5, 1)), axis=1)[:, :300].reshape(5, 10, 10, 3))
     eps = random.standard_normal(x0.shape).astype(np.float32)
     schedule = diffusion.schedule
     rates = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)

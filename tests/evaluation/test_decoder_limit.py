@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinyddpm import data, errors
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.evaluation.decoder_limit import check_limit, decoder_limit
@@ -39,7 +39,7 @@ def test_no_network_gets_below_the_floor(schedule, variance, images, error, size
     diffusion = GaussianDiffusion(SCHEDULES[schedule], "x0", variance)
     limit = decoder_limit(diffusion, images)
     assert limit.strict
-    clipped, _ = reconstructions(diffusion, images, to_unit(images) + size * error)
+    clipped, _ = reconstructions(diffusion, images, from_bytes(images) + size * error)
     check_limit(clipped, limit)
     assert clipped >= limit.bits_per_dim - 1e-5
 
@@ -48,7 +48,7 @@ def test_no_network_gets_below_the_floor(schedule, variance, images, error, size
 def test_the_floor_is_reached_by_the_image_itself(schedule):
     diffusion = GaussianDiffusion(SCHEDULES[schedule], "x0", "beta")
     images = np.arange(24, dtype=np.uint8).reshape(SHAPE) * 11
-    clipped, _ = reconstructions(diffusion, images, to_unit(images))
+    clipped, _ = reconstructions(diffusion, images, from_bytes(images))
     assert clipped == pytest.approx(decoder_limit(diffusion, images).bits_per_dim, abs=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_what_only_a_wrong_program_reports_is_refused():
     diffusion = GaussianDiffusion(SCHEDULES["cosine"], "x0", "beta")
     images = np.zeros(SHAPE, np.uint8)
     limit = decoder_limit(diffusion, images)
-    _, unclipped = reconstructions(diffusion, images, to_unit(images) - 0.1)
+    _, unclipped = reconstructions(diffusion, images, from_bytes(images) - 0.1)
     assert unclipped < 0.01 * limit.bits_per_dim  # a mean beyond black makes black free
     with pytest.raises(errors.FailedCheckError, match="below what any network can reach"):
         check_limit(unclipped, limit)
@@ -68,7 +68,7 @@ def test_a_learned_variance_may_go_below():
     images = np.full(SHAPE, 100, np.uint8)
     limit = decoder_limit(diffusion, images)
     assert not limit.strict
-    x0 = to_unit(images)
+    x0 = from_bytes(images)
     narrower = np.concatenate([x0, np.full_like(x0, -9.0)], axis=-1)
     clipped, _ = reconstructions(diffusion, images, narrower)
     assert clipped < 0.9 * limit.bits_per_dim

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from montecarlo import consistent, mutated, seed_of, subgamma_test
 
 from tinyddpm import errors
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.affine_chain import affine_chain
 from tinyddpm.diffusion.decoder import log_probability
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
@@ -77,7 +77,7 @@ def middle_is_unbiased(module, beta, kind, level, draws):
     found = module.estimate_likelihood(
         diffusion, model, images, draws=draws, seed=seed, batch=count
     )
-    x0 = to_unit(images[:1], np.float64)
+    x0 = from_bytes(images[:1], np.float64)
     expected = affine_chain(diffusion, model, PIXEL).bound_terms(x0)[1:T].sum()
     law = tails(diffusion, model, x0, strata.Strata.cut(T, draws))
     return consistent(subgamma_test(found.unclipped.terms(2, T) * LN2, expected, *law))
@@ -124,7 +124,7 @@ def test_the_standard_error_is_that_of_images_times_and_noise():
     diffusion = GaussianDiffusion(NoiseSchedule.from_beta(BETA), variance="beta_tilde")
     model, draws, T = oracle_of(diffusion, 0.05), 2, len(BETA)
     levels = np.arange(256)
-    x0 = to_unit(bytes_of(*levels), np.float64)
+    x0 = from_bytes(bytes_of(*levels), np.float64)
     mean, variance = reconstruction_moments(diffusion, model, x0)
     mean = mean + diffusion.prior_term(x0)
     of_times = np.zeros(256)
@@ -162,7 +162,9 @@ def test_all_times_are_the_bound_itself_to_the_bit(kept):
     diffusion = GaussianDiffusion(NoiseSchedule.cosine(9)).respace(kept)
     found = likelihood.estimate_likelihood(diffusion, network_like, IMAGES, draws=9, seed=5)
     for draws, clip in zip(found, (True, False), strict=True):
-        whole = diffusion.vlb(network_like, to_unit(IMAGES), clip=clip, seed=5, stream="likelihood")
+        whole = diffusion.vlb(
+            network_like, from_bytes(IMAGES), clip=clip, seed=5, stream="likelihood"
+        )
         np.testing.assert_array_equal(draws.nats, whole.nats[:, :-1])
         np.testing.assert_array_equal(draws.prior, whole.nats[:, -1])
         np.testing.assert_allclose(draws.bound(), whole.bits_per_dim.sum(axis=1), rtol=1e-12)

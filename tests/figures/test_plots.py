@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import StorageError, UsageError
 from tinyddpm.figures import bound_plots, forward_plots, network_plots, strips
@@ -117,7 +117,7 @@ def test_the_rectangle_is_beside_the_integral():
 
 
 def test_noised_images_begin_clean_and_end_as_noise():
-    x0 = to_unit(glyphs(20).images, np.float64)
+    x0 = from_bytes(glyphs(20).images, np.float64)
     clean, noise = strips.noised(x0, NoiseSchedule.cosine(), [0, 1000])
     assert (clean == x0).all()
     assert abs(noise.mean()) < 0.1

@@ -11,7 +11,7 @@ import numpy as np
 from tinyddpm.concepts import independent
 from tinyddpm.concepts.concept import Check, Concept, exactly, on_average, table
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_bytes, to_unit
+from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.ops.normal import inverse_cdf
@@ -30,7 +30,7 @@ def _check_inverse_cdf() -> Check:
 
 def _check_data_distribution() -> Check:
     sets = glyphs(1000), glyphs(1000, seed=1, split="test")
-    mean, other = (to_unit(x.images, np.float64).mean(axis=(1, 2, 3)) for x in sets)
+    mean, other = (from_bytes(x.images, np.float64).mean(axis=(1, 2, 3)) for x in sets)
     return on_average(
         "E[mean pixel], from 1000 training images",
         mean.mean(),
@@ -41,7 +41,7 @@ def _check_data_distribution() -> Check:
 
 
 def _table_data_distribution() -> str:
-    x = to_unit(glyphs(1000).images, np.float64)
+    x = from_bytes(glyphs(1000).images, np.float64)
     rows = [(n, x[:n].mean(), x[:n].var()) for n in (10, 100, 1000)]
     return table(("images", "mean pixel", "variance"), rows)
 
@@ -71,8 +71,8 @@ def _check_pixels() -> Check:
     x = np.random.Generator(np.random.Philox(4)).uniform(-1.1, 1.1, 5000)
     levels = np.array([float(Fraction(2 * k, 255) - 1) for k in range(256)])
     nearest = np.abs(x[:, None] - levels).argmin(axis=1)
-    scaled = to_unit(np.arange(256, dtype=np.uint8), np.float64)
-    there_and_back = to_bytes(to_unit(np.arange(256, dtype=np.uint8)))
+    scaled = from_bytes(np.arange(256, dtype=np.uint8), np.float64)
+    there_and_back = to_bytes(from_bytes(np.arange(256, dtype=np.uint8)))
     return exactly(
         "256 levels scaled, 256 there and back in float32, 5000 numbers turned into bytes",
         np.concatenate([scaled, there_and_back, to_bytes(x)]),
@@ -83,7 +83,7 @@ def _check_pixels() -> Check:
 
 def _table_pixels() -> str:
     levels = np.arange(256, dtype=np.uint8)
-    x = to_unit(levels)
+    x = from_bytes(levels)
     cut = ((x + 1) * np.float32(127.5)).astype(np.uint8)
     rows = [
         ("rounded", int((to_bytes(x) == levels).sum())),
@@ -191,7 +191,7 @@ CONCEPTS = (
         Cutting off the fraction, as a much copied script does, loses a quarter of the grey
         levels in float32 and darkens every sample by half a level.""",
         equation="x = byte/127.5 − 1,   byte = round(127.5 (x + 1))",
-        functions=(to_unit, to_bytes),
+        functions=(from_bytes, to_bytes),
         check=_check_pixels,
         table=_table_pixels,
     ),

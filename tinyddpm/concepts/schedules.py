@@ -9,7 +9,7 @@ import numpy as np
 from tinyddpm.concepts import independent
 from tinyddpm.concepts.concept import Check, Concept, exactly, on_average, table
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.diffusion.telescoping import forward_path
@@ -115,7 +115,7 @@ def _table_schedule(schedule: NoiseSchedule) -> str:
 
 
 def _check_figures() -> Check:
-    x0 = to_unit(glyphs(100).images, np.float64)
+    x0 = from_bytes(glyphs(100).images, np.float64)
     times = (100, 300, 500, 700, 900)
     noisy = noised(x0, NoiseSchedule.cosine(), times)
     alpha_bar = np.array([independent.cosine_alpha_bar(t, 1000) for t in times])

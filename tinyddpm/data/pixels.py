@@ -20,7 +20,7 @@ from tinyddpm.data.dataset import ByteArray
 from tinyddpm.errors import NonFiniteError, UsageError
 
 
-def to_unit(images: ByteArray, dtype: npt.DTypeLike = np.float32) -> Array:
+def from_bytes(images: ByteArray, dtype: npt.DTypeLike = np.float32) -> Array:
     """Return ``images``, bytes of any shape, as numbers in [−1, 1] of type ``dtype``.
 
     Raises:

@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, Floats, IntArray, to_device, to_host
 from tinyddpm.data.dataset import ByteArray
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.sampling import Model
 from tinyddpm.errors import NonFiniteError
@@ -153,7 +153,7 @@ def estimate_likelihood(
     nats, prior = np.empty((2, *times.shape)), np.empty(len(images))
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
-        x0 = to_device(to_unit(images[part]), device)
+        x0 = to_device(from_bytes(images[part]), device)
         prior[part] = to_host(diffusion.prior_term(x0))
         for draw, t in enumerate(times[part].T):
             eps = _noise(seed, draw, numbers[part], x0, device)

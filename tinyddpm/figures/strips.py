@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tinyddpm import rng
 from tinyddpm.arrays import Array
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_bytes, to_unit
+from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.oracles import FiniteDataOracle
 from tinyddpm.diffusion.schedule import NoiseSchedule
@@ -44,7 +44,7 @@ def data() -> Image.Image:
 def noised_strips() -> Image.Image:
     """Three digits on their way into noise, under the linear and the cosine schedule."""
     times = range(0, 1001, 100)
-    x0 = to_unit(glyphs(10).images[[2, 3, 8]], np.float64)
+    x0 = from_bytes(glyphs(10).images[[2, 3, 8]], np.float64)
     columns = [noised(x0, s, times) for s in (NoiseSchedule.linear(), NoiseSchedule.cosine())]
     # (schedule, time, digit, …) → rows of digit and schedule, columns of time.
     rows = np.stack([np.stack(strip) for strip in columns]).transpose(2, 0, 1, 3, 4, 5)
@@ -63,7 +63,7 @@ def reverse_trajectory() -> Image.Image:
     The model is the exact one of 200 digits: it foresees the mean of those that x_t may be.
     """
     schedule, n, times = NoiseSchedule.cosine(), 3, [999, *range(900, -1, -100)]
-    oracle = FiniteDataOracle(schedule, to_unit(glyphs(200).images, np.float64))
+    oracle = FiniteDataOracle(schedule, from_bytes(glyphs(200).images, np.float64))
     chain = GaussianDiffusion(schedule, variance="beta_tilde")
     steps = chain.sample_steps(oracle, (n, 16, 16, 1), seed=3)
     noisy, foreseen = zip(*((x, x0_hat) for t, x, x0_hat in steps if t - 1 in times), strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array
-from tinyddpm.data.pixels import to_bytes, to_unit
+from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.decoder import HALF_BIN, log_probability, rectangle_log_probability
 from tinyddpm.diffusion.kl import normal_kl
 from tinyddpm.identities.registry import Setting, identity
@@ -74,14 +74,14 @@ def divergence_is_mean_log_ratio(setting: Setting) -> Iterator[Comparison]:
     "Σ_k P(byte k) = 1, and P(byte k) is how often x ~ 𝒩(μ, σ²), clipped and rounded, is byte k",
     log_probability,
     to_bytes,
-    to_unit,
+    from_bytes,
 )
 def bins_are_frequencies(setting: Setting) -> Iterator[Comparison]:
     """Null: the bytes of Gaussian draws fall into the 256 bins with the decoder's probabilities.
 
     The narrowest Gaussian is of about one bin, as σ_1 of the published schedules is.
     """
-    z, levels = setting.normal(0), to_unit(np.arange(256, dtype=np.uint8), np.float64)
+    z, levels = setting.normal(0), from_bytes(np.arange(256, dtype=np.uint8), np.float64)
     for std in (0.0074, 0.03, 0.3):
         for mean in (0.0, *setting.numbers(2, -1.1, 1.1)):
             log_variance = np.array(2 * math.log(std))

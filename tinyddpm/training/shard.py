@@ -13,7 +13,7 @@ import numpy as np
 from tinyddpm import rng
 from tinyddpm.arrays import Array, IntArray
 from tinyddpm.data.dataset import Dataset
-from tinyddpm.data.pixels import to_unit
+from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
 from tinyddpm.diffusion.guidance import drop_labels
 from tinyddpm.nn.embedding import network_time
@@ -147,7 +147,7 @@ class ShardWork:
 
     def _images(self, shard: Shard) -> Array:
         """x_0 (N, H, W, C), half of them mirrored where the run asks for that."""
-        x0 = to_unit(self._dataset.images[shard.indices])
+        x0 = from_bytes(self._dataset.images[shard.indices])
         if self._config.flips:
             seed, step = self._config.seed, shard.step
             words = rng.words(seed, "flip", step=step, samples=shard.places, count=1)
