@@ -3,8 +3,8 @@
     q(x_{t−1} | x_t, x_0) ∝ q(x_t | x_{t−1}) q(x_{t−1} | x_0)                           Bayes
                           = 𝒩(μ̃_t, β̃_t)                              Ho et al. 2020, eq. 6 and 7
 
-Here the product is not completed but taken point by point, on a fine grid of x_{t−1}, divided by
-its sum, and its mean and variance are read off. Claim: they are μ̃_t and β̃_t to nine digits.
+Here no square is completed. The product is taken point by point, on a fine grid of x_{t−1}, and
+divided by its sum. Claim: its mean and its variance are μ̃_t and β̃_t to nine digits.
 """
 
 import numpy as np

@@ -5,8 +5,8 @@ The logarithm is concave: log E[X] ≥ E[log X] (Jensen). With X = p(x_0 … x_T
     −log p(x_0) = −log E_q X ≤ E_q[−log X] = L_0 + L_1 + … + L_T          Ho et al. 2020, eq. 5
 
 and the gap is KL(q(x_1 … x_T | x_0) ‖ p(x_1 … x_T | x_0)). Where x_0 is Gaussian the best model is
-known and everything is Gaussian, so all three can be computed. Claim: likelihood, bound and the KL
-of two T-dimensional Gaussians, from three different computations, fit to ten digits.
+known and everything is Gaussian, so all three can be computed. Claim: the likelihood, the bound and
+the KL of two T-dimensional Gaussians, each computed in its own way, fit together to ten digits.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The sum telescopes: a ratio of joints is a sum of divergences, along every single path.
 
-By Bayes q(x_t | x_{t−1}) = q(x_{t−1} | x_t, x_0) q(x_t | x_0)/q(x_{t−1} | x_0), and the fractions
-cancel in a chain but for the last (Ho et al. 2020, appendix A):
+By Bayes q(x_t | x_{t−1}) = q(x_{t−1} | x_t, x_0) q(x_t | x_0)/q(x_{t−1} | x_0), and in the product
+over t the fractions cancel, all but the last (Ho et al. 2020, appendix A):
 
     before   −log p(x_T) − Σ_{t≥1} log p(x_{t−1} | x_t)/q(x_t | x_{t−1})
     after    log q(x_T | x_0)/p(x_T) + Σ_{t>1} log q(x_{t−1} | x_t, x_0)/p(x_{t−1} | x_t)

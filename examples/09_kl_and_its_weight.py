@@ -1,7 +1,7 @@
 """A divergence of Gaussians becomes a squared error of noises, with a weight.
 
-Equal variances leave the distance of the means, and both means are made of x_t and a noise
-(Ho et al. 2020, eq. 12):
+If the variances are equal, only the distance of the means is left, and both means are made of x_t
+and a noise (Ho et al. 2020, eq. 12):
 
     KL(𝒩(μ̃_t, σ_t²) ‖ 𝒩(μ_θ, σ_t²)) = ‖μ̃_t − μ_θ‖²/2σ_t² = w_t ‖ε − ε_θ‖²
     w_t = β_t²/(2 σ_t² α_t (1 − ᾱ_t))

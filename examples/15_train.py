@@ -3,8 +3,8 @@
     repeat   x_0 from the data,   t ~ U{1 … T},   ε ~ 𝒩(0, I)                Ho et al. 2020
              one step down the gradient of ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t)‖²
 
-``tinyddpm train`` does this with workers, checkpoints and much patience. Claim: in 60 steps of 32
-images the loss falls from 1 (it says nothing) to less than a third of that.
+``tinyddpm train`` does this with workers and checkpoints, and for longer. Claim: in 60 steps of 32
+images the loss falls from 1, where the network predicts nothing, to less than a third of that.
 """
 
 import numpy as np

@@ -3,9 +3,9 @@
     x_T ~ 𝒩(0, I);   for t = T … 1:                                          Ho et al. 2020
     x_{t−1} = (x_t − β_t/√(1 − ᾱ_t) ε_θ(x_t, t))/√α_t + σ_t z,   z ~ 𝒩(0, I), and z = 0 at t = 1
 
-There is no network here. For a finite set of images the best ε_θ is known, and a network tends to
-it that learns its images by heart. Claim: every image it samples is one of the set, byte for byte,
-and the loop below is ``GaussianDiffusion.sample``. They are saved as a PNG, and read back.
+There is no network here. For a finite set of images the best ε_θ is known; a network that learns
+its images by heart tends to it. Claim: every image it samples is one of the set, byte for byte, and
+the loop below does the same as ``GaussianDiffusion.sample``. The images are saved as a PNG.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
 """The same network in fewer steps: a respaced chain, and DDIM.
 
 Keep K of the T times, and make β from the ᾱ that remain (Nichol & Dhariwal 2021, eq. 19); or walk
-without noise (DDIM, Song et al. 2021, eq. 12 with η = 0). For x_0 ~ 𝒩(0, 0.01), narrow as a pixel
-is when its neighbours are known, the best network is known too, and every step is affine, so that
+without noise (DDIM, Song et al. 2021, eq. 12 with η = 0). Take x_0 ~ 𝒩(0, 0.01), as narrow as a
+pixel is when its neighbours are known. The best network is known then, and every step is affine, so
 the variance of what comes out can be computed.
 
 Claim: each way tends to 0.01 as steps are added. Until then σ² = β spreads the samples too much and

@@ -153,8 +153,8 @@ CONCEPTS = (
         title="Drawing t where the loss is large",
         text="""The terms of the bound differ by orders of magnitude over t. Drawing t in
         proportion to the root of the mean square of its last ten losses makes the estimate less
-        noisy, and dividing by what was favoured keeps it unbiased. Until every t has its ten
-        losses, t is drawn evenly.""",
+        noisy. Dividing each loss by how much its t was favoured keeps the estimate unbiased. Until
+        every t has its ten losses, t is drawn evenly.""",
         equation="p_t ∝ √E[L_t²],   E_{t~p}[L_t/(T p_t)] = (1/T) Σ_t L_t",
         functions=(SecondMomentTimes,),
         check=_check_importance,

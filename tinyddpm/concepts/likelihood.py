@@ -185,9 +185,9 @@ CONCEPTS = (
         name="score",
         title="The score: which way is more likely",
         text="""The score is the slope of the log-density: it points to where x_t is more likely.
-        The best prediction of the noise is the score with its sign turned and a factor. So a
-        network that predicts noise has learnt the gradient of log q(x_t), and sampling climbs it
-        with noise.""",
+        The best prediction of the noise is the score times a negative factor. So a network that
+        predicts noise has learnt the gradient of log q(x_t), and sampling climbs it with
+        noise.""",
         equation="""∇ log q(x_t) = −E[ε | x_t]/√(1−ᾱ_t)
         E[x_0 | x_t] = (x_t + (1−ᾱ_t) ∇ log q(x_t))/√ᾱ_t   (Tweedie)""",
         functions=(score_from_eps, x0_from_score, MixtureOracle),
@@ -212,10 +212,10 @@ CONCEPTS = (
         number=40,
         name="guidance",
         title="Classifier-free guidance",
-        text="""A network that was trained with and without labels knows two noises. Going from
-        the one without to the one with, and beyond it, sharpens what makes the class a class:
-        fewer kinds of samples, each more typical. w = 0 is the conditional model, w = −1 ignores
-        the class.""",
+        text="""A network that was trained with and without labels can predict the noise in both
+        ways. Going from the prediction without the label to the one with it, and beyond, sharpens
+        what makes the class a class: fewer kinds of samples, each more typical. w = 0 is the
+        conditional model, w = −1 ignores the class.""",
         equation="""ε̃ = (1+w) ε(x_t, c) − w ε(x_t, ∅)   ⇔   q(x_t | c)^{1+w} q(x_t)^{−w}""",
         functions=(guided_model,),
         check=_check_guidance,

@@ -187,9 +187,9 @@ CONCEPTS = (
         title="The sinusoidal embedding of t, in every residual block",
         text="""One network serves all t, so it must know which. t becomes a vector of sines and
         cosines, like the hands of many clocks, the slowest taking tens of thousands of steps a
-        turn. A small network makes of it what every residual block adds to its features, or scales
-        and shifts them by. Two orders of sines and cosines are in print, and a network trained with
-        one fails with the other.""",
+        turn. A small network turns it into what every residual block adds to its features, or
+        scales and shifts them by. Two orders of sines and cosines are in print, and a network
+        trained with one fails with the other.""",
         equation="""ω_i = 10000^(−i/(half − shift)),   emb = [cos(t ω) | sin(t ω)]
         h ← h + linear(silu(mlp(emb)))   in each residual block""",
         functions=(time_embedding, EmbeddingMlp, ResBlock),

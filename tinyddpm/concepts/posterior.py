@@ -95,9 +95,10 @@ CONCEPTS = (
         name="posterior",
         title="The posterior: Bayes, and completing the square",
         text="""Which x_{t−1} lies between a known x_0 and a known x_t? Bayes multiplies two
-        Gaussians: where x_{t−1} would be coming from x_0, and from where x_t would be reached.
-        The exponents add to one quadratic in x_{t−1}; completing the square reads off its centre
-        μ̃_t and width β̃_t. Precisions, the inverses of variances, simply add.""",
+        Gaussians. One says where x_{t−1} would be, coming from x_0; the other, from which x_{t−1}
+        this x_t would be reached. The exponents add to one quadratic in x_{t−1}; completing the
+        square reads off its centre μ̃_t and its variance β̃_t. Precisions, the inverses of
+        variances, simply add.""",
         equation="""q(x_{t−1} | x_t, x_0) = 𝒩(μ̃_t, β̃_t I)
         μ̃_t = √ᾱ_{t−1} β_t/(1−ᾱ_t) x_0 + √α_t (1−ᾱ_{t−1})/(1−ᾱ_t) x_t
         β̃_t = β_t (1−ᾱ_{t−1})/(1−ᾱ_t),   1/β̃_t = 1/(1−ᾱ_{t−1}) + α_t/β_t""",

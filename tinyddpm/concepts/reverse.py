@@ -215,8 +215,9 @@ CONCEPTS = (
         name="telescoping",
         title="From a ratio of joints to a sum of divergences",
         text="""Take t = 1 out of the products, let every q condition on x_0 as well, and turn it
-        round by Bayes' rule. The marginals q(x_t | x_0)/q(x_{t−1} | x_0) cancel in a chain but
-        for the last. What is left compares, at each t, two distributions of x_{t−1} given x_t.
+        round by Bayes' rule. In the product over t the fractions q(x_t | x_0)/q(x_{t−1} | x_0)
+        cancel, all but the last. What is left compares, at each t, two distributions of x_{t−1}
+        given x_t.
         An expectation over whole paths of something that depends on x_t alone is one over q(x_t
         | x_0). On every single path both sides are the same number.""",
         equation="""q(x_t | x_{t−1}) = q(x_{t−1} | x_t, x_0) q(x_t | x_0)/q(x_{t−1} | x_0)
