@@ -22,41 +22,41 @@ KINDS = [False, pytest.param(True, marks=forks)]
 
 
 @pytest.fixture(params=KINDS, ids=["threads", "processes"])
-def apart(request):
+def processes(request):
     return request.param
 
 
 def test_the_kind_is_what_was_asked_for():
     with Workers(2) as workers:
-        assert isinstance(workers.crew(len, apart=True), Processes) == (sys.platform == "linux")
-        assert not isinstance(workers.crew(len, apart=False), Processes)
-        assert workers.can_be_apart() == (sys.platform == "linux")
+        assert isinstance(workers.crew(len, processes=True), Processes) == (sys.platform == "linux")
+        assert not isinstance(workers.crew(len, processes=False), Processes)
+        assert workers.can_have_processes() == (sys.platform == "linux")
     with Workers(1) as alone:
-        assert not isinstance(alone.crew(len, apart=True), Processes)
-        assert not alone.can_be_apart()
+        assert not isinstance(alone.crew(len, processes=True), Processes)
+        assert not alone.can_have_processes()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_results_are_committed_in_order_whoever_finishes_first(apart, threads):
+def test_results_are_committed_in_order_whoever_finishes_first(processes, threads):
     def work(task):
         time.sleep(0.003 * ((task * 7) % 5))
         return task * task, os.getpid()
 
     found = []
     with Workers(threads) as workers:
-        crew = workers.crew(work, apart=apart)
+        crew = workers.crew(work, processes=processes)
         for tasks in (range(17), [3], [], range(2)):
             crew.run(tasks, lambda index, result: found.append((index, result)))
     numbers = [(index, square) for index, (square, _) in found]
     assert numbers == [(i, i * i) for i in range(17)] + [(0, 9)] + [(0, 0), (1, 1)]
     pids = {pid for _, (_, pid) in found[:17]}
-    assert pids == {os.getpid()} if threads == 1 or not apart else len(pids) == threads
+    assert pids == {os.getpid()} if threads == 1 or not processes else len(pids) == threads
 
 
-def test_a_task_is_begun_when_the_one_its_worker_had_before_is_committed(apart):
+def test_a_task_is_begun_when_the_one_its_worker_had_before_is_committed(processes):
     """So W slots for results are enough."""
     with Workers(3) as workers:
-        crew = workers.crew(lambda task: slots[task % 3], apart=apart)
+        crew = workers.crew(lambda task: slots[task % 3], processes=processes)
         slots = shared_zeros(3)
 
         def commit(index, seen):
@@ -66,13 +66,13 @@ def test_a_task_is_begun_when_the_one_its_worker_had_before_is_committed(apart):
         crew.run(range(20), commit)
 
 
-def test_all_see_the_memory_that_they_share(apart):
+def test_all_see_the_memory_that_they_share(processes):
     def work(task):
         slots[task] += task
         return slots[7]
 
     with Workers(2) as workers:
-        crew = workers.crew(work, apart=apart)
+        crew = workers.crew(work, processes=processes)
         slots = shared_zeros(8)
         assert slots.dtype == np.float32
         assert not slots.any()
@@ -84,7 +84,7 @@ def test_all_see_the_memory_that_they_share(apart):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("where", ["work", "commit"])
-def test_an_exception_comes_out_and_the_crew_works_on(apart, threads, where):
+def test_an_exception_comes_out_and_the_crew_works_on(processes, threads, where):
     def work(task):
         if task == "bad":
             raise TinyDDPMError("this is wrong", cause="that", remedy="the other")
@@ -98,7 +98,7 @@ def test_an_exception_comes_out_and_the_crew_works_on(apart, threads, where):
     committed = []
     tasks = [*"abc", {"work": "bad", "commit": "refused"}[where], *"efghijklm"]
     with Workers(threads) as workers:
-        crew = workers.crew(work, apart=apart)
+        crew = workers.crew(work, processes=processes)
         with pytest.raises(TinyDDPMError) as raised:
             crew.run(tasks, commit)
         assert str(raised.value) == "this is wrong\ncause: that\ntry: the other"
@@ -119,7 +119,7 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words(error):
         raise error
 
     with Workers(2) as workers, pytest.raises(RuntimeError) as raised:
-        workers.crew(work, apart=True).run("ab", lambda _index, _none: None)
+        workers.crew(work, processes=True).run("ab", lambda _index, _none: None)
     assert str(raised.value) == f"{type(error).__name__}: {error}"
     assert "raise error" in raised.value.__notes__[0]  # where it came from
 
@@ -130,7 +130,7 @@ def test_an_exception_says_where_it_was_raised():
         return 1 / number
 
     with Workers(2) as workers, pytest.raises(ZeroDivisionError) as raised:
-        workers.crew(divide, apart=True).run([0, 1], lambda _index, _none: None)
+        workers.crew(divide, processes=True).run([0, 1], lambda _index, _none: None)
     assert "in divide" in raised.value.__notes__[0]
 
 
@@ -138,7 +138,7 @@ def test_an_exception_says_where_it_was_raised():
 def test_no_more_processes_are_begun_than_there_are_tasks():
     pids = set()
     with Workers(50) as workers:
-        crew = workers.crew(lambda _: os.getpid(), apart=True)
+        crew = workers.crew(lambda _: os.getpid(), processes=True)
         for tasks in ("", "a", "abc"):
             crew.run(tasks, lambda _, pid: pids.add(pid))
         assert worker_pids == pids - {os.getpid()}
@@ -153,7 +153,7 @@ def test_a_machine_that_begins_no_process_says_so(monkeypatch):
 
     monkeypatch.setattr(os, "fork", refuse)
     with Workers(2) as workers, pytest.raises(TinyDDPMError, match="no worker process") as raised:
-        workers.crew(len, apart=True).run("ab", lambda _index, _none: None)
+        workers.crew(len, processes=True).run("ab", lambda _index, _none: None)
     assert raised.value.remedy == "--threads 1"
 
 
@@ -166,7 +166,7 @@ def test_a_worker_that_was_killed_is_told(when):
         return os.getpid()
 
     with Workers(2) as workers:
-        crew, pids = workers.crew(work, apart=True), []
+        crew, pids = workers.crew(work, processes=True), []
         crew.run("ab", lambda _, pid: pids.append(pid))
         if when == "idle":
             os.kill(pids[1], signal.SIGKILL)
@@ -188,7 +188,7 @@ def work(size):
     kept.append(np.ones(size, np.uint8))
 with Workers(2) as workers:
     found = [resident_memory()]
-    workers.crew(work, apart=True).run([50 * 2**20] * 2, lambda _index, _none: None)
+    workers.crew(work, processes=True).run([50 * 2**20] * 2, lambda _index, _none: None)
     found.append(resident_memory())
 json.dump([*found, resident_memory(), peak_memory()], sys.stdout)
 """
@@ -212,7 +212,7 @@ def test_signals_to_stop_are_the_parents_to_handle():
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
     found = []
     with Workers(2) as workers:
-        workers.crew(work, apart=True).run(numbers, lambda _, number: found.append(number))
+        workers.crew(work, processes=True).run(numbers, lambda _, number: found.append(number))
     assert found == numbers
 
 
@@ -227,7 +227,7 @@ def work(seconds):
     return os.getpid()
 
 with exclusive_lock(Path(sys.argv[1])), Workers(2) as workers:
-    crew = workers.crew(work, apart=True)
+    crew = workers.crew(work, processes=True)
     crew.run([0, 0], lambda _, pid: print(pid, flush=True))
     if sys.argv[2] == "at work":
         crew.run([0, 0, 0.5, 0.5], lambda index, _: index and os.kill(os.getpid(), signal.SIGKILL))

@@ -66,17 +66,17 @@ class Workers:
         """Stop them."""
         self._open.close()
 
-    def can_be_apart(self) -> bool:
-        """Whether crews of processes can be had from here."""
+    def can_have_processes(self) -> bool:
+        """Whether crews can be of processes here."""
         return self.threads > 1 and _can_fork()
 
     def crew(
-        self, work: Callable[[TaskT], ResultT], *, apart: bool = False
+        self, work: Callable[[TaskT], ResultT], *, processes: bool = False
     ) -> Crew[TaskT, ResultT]:
-        """Return a crew of as many workers for ``work``: processes if they are to be ``apart`` and
-        the system can do it, and threads otherwise.
+        """Return a crew of as many workers for ``work``: ``processes`` if that is asked for and the
+        system can do it, and threads otherwise.
         """
-        if not (apart and self.can_be_apart()):
+        if not (processes and self.can_have_processes()):
             return _Threads(self, work)
         crew = Processes(self.threads, work)
         self._open.callback(crew.close)

@@ -31,7 +31,7 @@ class Denoiser:
             blank = np.zeros((shard, *network.config.image_shape), np.float32)
             self.network.forward(blank, np.zeros(shard, np.int64), prepare=False)
         work = partial(_outputs, self.network, shard)
-        self._crew = workers.crew(work, apart=True)
+        self._crew = workers.crew(work, processes=True)
 
     def __call__(self, xt: Array, t: IntArray, labels: IntArray | None = None) -> Array:
         """Return the network's output for ``xt`` (N, H, W, C) at the paper's ``t`` (N,).

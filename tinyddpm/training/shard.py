@@ -64,8 +64,8 @@ class ShardWork:
         diffusion: its chain.
         network: the gradients of all shards are added to its gradient.
         workers: how many shards may be worked on at once.
-        apart: whether the workers are processes; the network's values then move into memory that
-            the processes share.
+        processes: whether the workers are processes; the network's values then move into memory
+            that the processes share.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class ShardWork:
         network: UNet,
         *,
         workers: int,
-        apart: bool,
+        processes: bool,
     ) -> None:
         self._config, self._dataset, self._diffusion = config, dataset, diffusion
         self._parameters = network.parameters
         self._copies: list[Array] = []  # of each worker's gradient, flat, in shared memory
-        if apart:
+        if processes:
             value, count = self._parameters.value, self._parameters.count
             shared, *self._copies = (shared_zeros(count) for _ in range(1 + workers))
             shared[...] = value

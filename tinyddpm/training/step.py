@@ -80,12 +80,12 @@ class Trainer:
         self.adam_v = np.zeros_like(value)
         self._blocks = shard_slices(len(value), _BLOCK)
         self._shards = shard_slices(config.batch, config.shard)
-        apart = workers.can_be_apart() and suits_processes(self.network)
+        processes = workers.can_have_processes() and suits_processes(self.network)
         at_once = min(workers.threads, len(self._shards))
         self._work = ShardWork(
-            config, dataset, self.diffusion, self.network, workers=at_once, apart=apart
+            config, dataset, self.diffusion, self.network, workers=at_once, processes=processes
         )
-        self._crew = workers.crew(self._work, apart=apart)
+        self._crew = workers.crew(self._work, processes=processes)
         self._epoch = -1
         self._order: IntArray = np.empty(0, np.int64)
 
