@@ -115,8 +115,8 @@ class UNet:
         Its backward fills the slots, and writes nothing to the flat ``grad``, which is this
         network's.
         """
-        held = self.parameters
-        twin = UNet(self.config, kernels=self.kernels, values=held.value, grads=held.grad)
+        shared = self.parameters
+        twin = UNet(self.config, kernels=self.kernels, values=shared.value, grads=shared.grad)
         return twin, twin.parameters.open_slots()
 
     def forward_only(self) -> UNet:
@@ -124,8 +124,8 @@ class UNet:
 
         Its forward saves next to nothing, so that it has no backward.
         """
-        kernels, held = keeping_nothing(self.kernels), self.parameters
-        return UNet(self.config, kernels=kernels, values=held.value, grads=held.grad)
+        kernels, shared = keeping_nothing(self.kernels), self.parameters
+        return UNet(self.config, kernels=kernels, values=shared.value, grads=shared.grad)
 
     def forward(
         self,

@@ -175,7 +175,7 @@ class TrainedModel:
         with self.denoiser(threads) as denoiser:
 
             def walk(first_sample: int, labels: IntArray | None) -> Iterator[SampleStep]:
-                model = self._of_classes(denoiser, labels, guidance)
+                model = self._model_for(denoiser, labels, guidance)
                 return steps_of(model, shape, seed=seed, stream=stream, first_sample=first_sample)
 
             yield walk
@@ -201,7 +201,7 @@ class TrainedModel:
             yield from device_walks(eta=0.0, guidance=guidance).walk(0, labels, x_T)
             return
         with self.denoiser(threads) as denoiser:
-            model = self._of_classes(denoiser, labels, guidance)
+            model = self._model_for(denoiser, labels, guidance)
             yield from chain.ddim_steps_from(model, x_T)
 
     def _chain(self, steps: int | None) -> GaussianDiffusion:
@@ -229,8 +229,8 @@ class TrainedModel:
             )
         return labels
 
-    def _of_classes(self, denoiser: Denoiser, labels: IntArray | None, guidance: float) -> Model:
-        """The model of x_t and t alone."""
+    def _model_for(self, denoiser: Denoiser, labels: IntArray | None, guidance: float) -> Model:
+        """The model of x_t and t alone that samples ``labels`` with ``guidance``."""
         if labels is None:
             return denoiser
         null_label = self.config.network.classes
