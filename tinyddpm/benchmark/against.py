@@ -1,8 +1,8 @@
 """Ours beside PyTorch's: the same network, the same values, in one process, in turns.
 
-Ours is timed alone, before PyTorch has done anything. Then the outputs must agree, and PyTorch is
-timed alone and both are in turns (see ``clock``): where the times are the same, neither side is in
-the other's way while it waits.
+Ours is timed alone, before PyTorch has done anything. Then the outputs must agree. Then PyTorch is
+timed alone, and both are timed in turns (see ``clock``). If a side takes the same time alone and in
+turns, the other is not in its way while it waits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Contestant(Protocol):
 
 
 class OurSide(Contestant, Protocol):
-    """Our side, with what the other is to have as well."""
+    """Our side, with what the other side takes over from it."""
 
     name: str
     images: ByteArray
@@ -179,7 +179,7 @@ class Rivals:
         for key, run in self.runs.items():
             with _told_if_it_fails(*key):
                 found = _difference(run.output(*asked), answer)
-                for kind in ("train", "sample"):  # whatever can fail shall do so now
+                for kind in ("train", "sample"):  # what can fail should fail now
                     run.timed(kind)(1)
             self.differences[key] = _checked(found, *key, ground.precision)
 
@@ -244,7 +244,7 @@ def _difference(found: Array, answer: Array) -> float:
 
 
 def _checked(difference: float, mode: str, layout: str, precision: Precision) -> float:
-    """The ``difference`` itself, if it is little."""
+    """Return ``difference`` if it is small enough, and raise if not."""
     allowed = AGREEMENT["bf16" if mode == "bf16" else precision]
     if not difference <= allowed:
         raise FailedCheckError(

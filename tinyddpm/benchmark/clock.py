@@ -1,16 +1,17 @@
 """Times of contestants that take turns: by the clock on the wall, or by events of a GPU.
 
 A machine's speed drifts with its temperature and with what else it does. So contestants are timed
-in rounds: in each, every one of them has a turn of several steps, in one order and in the next
-round in the other. Each round gives one ratio; their median and quartiles are what is told.
+in rounds. In each round every contestant has a turn of several steps; the next round has the
+reverse order. Each round gives one ratio, and the result is the median and the quartiles of the
+ratios.
 
 Before each turn there is a pause. The idle threads of an OpenMP runtime, such as PyTorch's, go on
 spinning for some milliseconds after the last parallel region; NumPy's and ours sleep at once. In
-the pause they all fall asleep, so that nobody takes a core away from whoever comes next. Then comes
-a step that is not counted, for the caches hold the other side's numbers.
+the pause they all fall asleep, so that none takes a core away from the next contestant. Then comes
+a step that is not counted, because the caches still hold the other side's numbers.
 
-A GPU works while the host goes on. There a turn lies between two events of the device: each is a
-mark in the queue of its work, and bears the time at which the device came to it.
+A GPU works while the host goes on. There a turn lies between two events of the device. An event is
+a mark in the queue of its work, and gets the time at which the device reaches it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-TURN_SECONDS = 0.25  # a turn is to last at least so long
+TURN_SECONDS = 0.25  # about how long a turn lasts
 PAUSE_SECONDS = 0.05  # ten times what GNU's OpenMP spins for
 
 Step = Callable[[], object]  # does one step; a GPU's may be queued when it returns

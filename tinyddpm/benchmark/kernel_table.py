@@ -1,10 +1,11 @@
 """Where a training step's time goes on a GPU: two events around every launch of a kernel.
 
 The step is launched kernel by kernel, and not recorded. The host takes longer to launch a short
-kernel than that runs. So the device is held up until a hundred launches are in its queue, with
-their events, and then works on them one after the other, as on those of a recorded step. What lies
-between them is everything else: the few kernels that are CuPy's own, the events, and the gaps.
-Where the host copies something to the device it waits for that, and the queue is filled anew.
+kernel than the device to run it. So the device is held up until a hundred launches are in its
+queue, with their events, and then works on them one after the other, as on those of a recorded
+step. What lies between them is everything else: the few kernels that are CuPy's own, the events,
+and the gaps. Where the host copies something to the device it waits for that, and the queue is
+filled anew.
 """
 
 from __future__ import annotations

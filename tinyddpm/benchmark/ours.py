@@ -28,7 +28,7 @@ IMAGES = 256  # of the data set
 
 
 def random_dataset(network: UNetConfig) -> Dataset:
-    """Return images of random bytes: zeros would flatter, some processors being faster on them."""
+    """Return images of random bytes. (Some processors are faster on zeros: that would flatter.)"""
     shape = network.image_shape
     samples = np.arange(IMAGES)
     words = rng.words(0, "sample", step=0, samples=samples, count=math.prod(shape))
@@ -36,9 +36,9 @@ def random_dataset(network: UNetConfig) -> Dataset:
 
 
 def fill_with_noise(parameters: Parameters) -> None:
-    """Draw every parameter from 𝒩(0, 1/fan_in), those too that training starts at zero.
+    """Draw every parameter from 𝒩(0, 1/fan_in), including those that training starts at zero.
 
-    The output of a network that ends in zeros is zero, and would agree with any other's.
+    A network that ends in zeros gives zeros, which would agree with any other such network's.
     """
     for index, p in enumerate(parameters):
         samples, scale = np.array([index]), math.prod(p.shape[:-1]) ** -0.5

@@ -54,7 +54,7 @@ def load(
             or of a .npz or .npy file (see ``data.array_file``).
         split: train or test.
         data_dir: a folder that holds the files; by default ``$TINYDDPM_DATA/<name>``, then the
-            cache, then the network. For a path, where it is now.
+            cache, then the network. If ``name`` is a path: where that data set is now.
         image_size: for a folder of pictures, the height and width in pixels that they get.
         channels: for a folder of pictures, 1 to read all of them as grey, 3 as RGB.
         skip_bad: for a folder of pictures, leave out those that cannot be read.
@@ -96,8 +96,8 @@ def _guess(name: str) -> str:
 def canonical(name: str) -> str:
     """Return ``name`` if it is that of a known data set, else the absolute path that it means.
 
-    So a data set is found again from another folder. To mean a folder that bears a known name,
-    write ``./mnist``.
+    With it a data set is found again from another folder. A folder that has the name of a known
+    set is meant by ``./mnist``.
     """
     is_path = name and name not in LOADERS and Path(name).exists()
     return str(Path(name).absolute()) if is_path else name

@@ -5,12 +5,12 @@
     test_images    likewise, for evaluation; may be missing
     test_labels
 
-If a .npz holds a single array, whatever its name, that one is the images, and so is that of a
-.npy. Floats become bytes, round(255 x).
+The array of a .npy is the images, and so is the only array of a .npz, whatever its name. Floats
+become bytes, round(255 x).
 
-Nothing that a file says is believed. A member of the zip may not overlap another, bear a name that
-is no identifier, or be packed tighter than images are; a header must promise just the bytes that
-its file has, before memory is set aside for them; objects, which can run code, are not read.
+Nothing that a file says is believed. A member of the zip may not overlap another, have a name that
+is no identifier, or be packed tighter than images are. A header must promise exactly the bytes that
+its file has; memory is set aside only then. Objects, which can run code, are not read.
 """
 
 from __future__ import annotations

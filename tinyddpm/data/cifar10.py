@@ -100,7 +100,7 @@ def load_cifar10(
     open_url: OpenUrl = open_https,
     batch: int = BATCH,
 ) -> Dataset:
-    """Return a split; where some of the training batches are missing, those that are there.
+    """Return a split: the test batch, or those of the training batches that are there.
 
     With ``data_dir`` they must lie in it. Otherwise they are looked for in
     ``data_folders("cifar10")`` and, where there are none, the archive is downloaded into the last.
@@ -140,9 +140,10 @@ def load_cifar10(
 
 
 def locate(names: Sequence[str], folders: list[Path]) -> dict[str, Path]:
-    """Return the file of each name, itself, packed or the archive, where there is one.
+    """Return the file that holds each batch, if there is one: the batch itself, packed or not, or
+    the archive.
 
-    They are those of the folder that has most of them, the first of several.
+    All are from one folder: the one with most of them, or the first of several such.
     """
     return max((_locate_in(folder, names) for folder in folders), key=len)
 

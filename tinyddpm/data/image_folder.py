@@ -1,14 +1,14 @@
 """A data set from a folder of pictures.
 
-All PNG and JPEG files in it and in the folders below, in the order of their paths, which is the
-same everywhere; names that begin with a dot are passed over. Where every picture lies in a
-subfolder, the subfolders are the classes. Where there is both a folder ``train`` and a folder
+It is made of all PNG and JPEG files in the folder and in those below, in the order of their paths,
+which is the same everywhere. Names that begin with a dot are passed over. If every picture lies in
+a subfolder, the subfolders are the classes. If there are both a folder ``train`` and a folder
 ``test``, they are the two splits; otherwise all is for training.
 
-The images are grey or RGB as asked; if it was not asked, they are grey if every file is stored as
-grey, and RGB if any is not. Their size is the one that was asked for. If none was it is their own,
-where all are squares of one size that is at most 64 and a multiple of 4; otherwise it is 32, or the
-largest multiple of 4 below it that enlarges none.
+The images are grey or RGB, as asked for. By default they are grey if every file is stored as grey,
+and RGB otherwise. Their size is the one asked for. By default it is their own, if all are squares
+of one size that is at most 64 and a multiple of 4. Otherwise it is 32, or the largest multiple of 4
+below 32 that enlarges none.
 """
 
 from __future__ import annotations

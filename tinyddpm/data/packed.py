@@ -1,7 +1,7 @@
 """Reading files that may be packed with gzip or xz, none of which is believed.
 
-Whoever reads says how much; memory follows what is there, not what a file promises. A damaged file
-becomes one ``DataError`` that says what was expected and what was found.
+The caller says how much to read at most. Memory grows with what is there, not with what the file
+promises. A damaged file becomes one ``DataError`` that says what was expected and what was found.
 """
 
 from __future__ import annotations
