@@ -8,7 +8,7 @@ and gradients are added in the order of the shards, so threads change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,24 +67,28 @@ def fit(
     images, labels = digits
     network = LeNet(recipe.seed)
     m, v = (np.zeros_like(network.parameters.value) for _ in range(2))
-    total, batch = recipe.steps(len(images)), min(recipe.batch, len(images))
-    step = 0
+    total = recipe.steps(len(images))
     with Workers(threads) as workers:
         replicas = [network.replica() for _ in range(workers.threads)]
-        for epoch in range(recipe.epochs):
-            order = rng.permutation(recipe.seed, "order", epoch=epoch, n=len(images))
-            for start in range(0, len(images) - batch + 1, batch):
-                chosen = order[start : start + batch]
-                x = shifted(images[chosen], recipe, epoch=epoch, samples=chosen)
-                loss = _add_gradients(workers, network, replicas, x, labels[chosen])
-                step += 1
-                lr = recipe.lr * (1 - (step - 1) / total)
-                flat = network.parameters
-                adam(flat.value, flat.grad, m, v, step=step, lr=lr)
-                if progress is not None:
-                    progress(loss)
+        for step, (epoch, chosen) in enumerate(_batches(recipe, len(images)), start=1):
+            x = shifted(images[chosen], recipe, epoch=epoch, samples=chosen)
+            loss = _add_gradients(workers, network, replicas, x, labels[chosen])
+            lr = recipe.lr * (1 - (step - 1) / total)
+            flat = network.parameters
+            adam(flat.value, flat.grad, m, v, step=step, lr=lr)
+            if progress is not None:
+                progress(loss)
     network.parameters.prepare()
     return network
+
+
+def _batches(recipe: Recipe, count: int) -> Iterator[tuple[int, IntArray]]:
+    """Yield the epoch of each step, and the numbers of its images, of which there are ``count``."""
+    batch = min(recipe.batch, count)
+    for epoch in range(recipe.epochs):
+        order = rng.permutation(recipe.seed, "order", epoch=epoch, n=count)
+        for start in range(0, count - batch + 1, batch):
+            yield epoch, order[start : start + batch]
 
 
 def shifted(images: ByteArray, recipe: Recipe, *, epoch: int, samples: IntArray) -> ByteArray:
