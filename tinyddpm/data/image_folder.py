@@ -54,12 +54,7 @@ def load_folder(
     """
     root = _root(path, split)
     files, faults = _find(root)
-    headers = {}
-    for file in files:
-        try:
-            headers[file] = read_header(file)
-        except BadPictureError as error:
-            faults[file] = str(error)
+    headers = _headers(files, faults)
     if not headers:
         raise _nothing(root, faults)
     grey = channels == 1 if channels else all(header.grey for header in headers.values())
@@ -127,6 +122,17 @@ def _find(root: Path) -> tuple[list[Path], dict[Path, str]]:
         except OSError as error:
             faults[folder] = error.strerror or str(error)
     return sorted(files, key=lambda file: file.relative_to(root).parts), faults
+
+
+def _headers(files: list[Path], faults: dict[Path, str]) -> dict[Path, Header]:
+    """Return the header of each of ``files``; what fails is added to ``faults``."""
+    headers = {}
+    for file in files:
+        try:
+            headers[file] = read_header(file)
+        except BadPictureError as error:
+            faults[file] = str(error)
+    return headers
 
 
 def _read(
