@@ -95,15 +95,15 @@ class Trainer:
         Raises:
             NonFiniteError: the loss or the gradient is not finite; nothing was updated.
         """
+        config = self.config
         losses, times, weights = self._gradient(step)
         norm = optim.global_norm(self.network.parameters.grad)
         loss, grad_norm = float((weights * losses).mean()), float(norm)
         check_finite(step, loss, grad_norm, times[~np.isfinite(losses)])
         self.times.update(times, losses)
-        rate = self.config.lr, self.config.warmup, self.config.decay_from
-        lr = optim.learning_rate(step, *rate)
+        lr = optim.learning_rate(step, config.lr, config.warmup, config.decay_from)
         self._update(step, norm, lr)
-        return StepReport(loss, by_quartile(losses, times, self.config.diffusion.T), grad_norm, lr)
+        return StepReport(loss, by_quartile(losses, times, config.diffusion.T), grad_norm, lr)
 
     def advance(self, step: int) -> Iterator[tuple[int, StepReport]]:
         """Do step ``step`` and yield its report (``DeviceTrainer`` yields it some steps later).
