@@ -17,7 +17,7 @@ diffusion = GaussianDiffusion(schedule)
 
 
 def log_gaussian(x: Array, mean: Array, variance: float) -> Array:
-    """log 𝒩(x; mean, variance), but for a constant."""
+    """log 𝒩(x; mean, variance), up to a constant."""
     return -((x - mean) ** 2) / (2 * variance)
 
 

@@ -10,8 +10,8 @@ That is how the trusted speed records are kept (airbench, MLPerf): the quality i
 weights, whatever it is, and not the best of several looks.
 
 The folder of the bench holds a run, ``seed-0/``, and a record, ``seed-0.json``, for each seed. The
-record is written when the training has ended, and again when the samples are judged, so that a
-bench that was stopped goes on where it was; only a training that was stopped begins anew, for its
+record is written when the training has ended, and again when the samples are judged. So a bench
+that was stopped goes on where it was. Only a training that was stopped begins anew, because its
 clock must be one sitting. Records of another machine or configuration are refused.
 """
 

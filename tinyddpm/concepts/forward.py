@@ -211,7 +211,7 @@ CONCEPTS = (
         number=6,
         name="pure-noise",
         title="After T steps only noise is left",
-        text="""After T = 1000 steps x_T is a standard Gaussian but for a trace √ᾱ_T of the
+        text="""After T = 1000 steps x_T is a standard Gaussian, except for a trace √ᾱ_T of the
         image, whatever the image was. That is why generation can start from x_T ~ 𝒩(0, I), which
         is easy to draw. Cut the chain short without raising β, and more than a trace is left.""",
         equation="x_T → 𝒩(0, I),   ᾱ_T = Π_t (1−β_t) → 0",

@@ -150,7 +150,7 @@ def _check_bits() -> Check:
     x0 = np.broadcast_to((levels / 127.5 - 1).reshape(1, 2, 2, 1), (n, 2, 2, 1))
     bits = diffusion.vlb(model, x0, clip=False, seed=41).bits_per_dim.sum(axis=1)
     terms = affine_chain(diffusion, model, (2, 2, 1)).bound_terms(x0[:1])
-    # A bin is narrow beside σ_1: its probability is density × 2/255, but for 10⁻⁴ of a nat.
+    # A bin is narrow beside σ_1: its probability is density × 2/255, up to 10⁻⁴ of a nat.
     nats = float(terms.sum()) - 4 * math.log(2 / 255)
     return on_average(
         "the bound on an image of four pixels in bits/dim, the mean of 20,000 estimates",

@@ -187,8 +187,8 @@ CONCEPTS = (
         title="Latent variables, and a marginal that nobody can compute",
         text="""x_1 … x_T are latent: they are not in the data. The probability of an image is
         the integral over all paths that end in it, and with a network inside that cannot be
-        done. It can where the model is affine, for then every p(x_t) is Gaussian: an exact
-        yardstick for the bound that follows.""",
+        done. It can be done if the model is affine, because every p(x_t) is Gaussian then. That
+        is an exact yardstick for the bound that follows.""",
         equation="p_θ(x_0) = ∫ p_θ(x_0, x_1 … x_T) dx_1 … dx_T",
         functions=(AffineChain.log_likelihood,),
         check=_check_latent_variables,

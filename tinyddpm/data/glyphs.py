@@ -35,7 +35,7 @@ _FIRST_SAMPLE: dict[Split, int] = {"train": 0, "test": 2**31}
 _MOST = 2**31
 _CHUNK = 64  # images drawn at once: about 3 MB of temporaries, which stay in the cache
 
-# What each image draws uniformly from: in pixels, but for u = tan(θ/2) and the shear.
+# What each image draws uniformly from: in pixels, except u = tan(θ/2) and the shear.
 _RANGES = {
     "width": (6.0, 8.6),
     "height": (9.2, 11.4),

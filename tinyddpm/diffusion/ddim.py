@@ -214,7 +214,7 @@ def ddim_invert_steps(
     """Walk from images ``x0`` (N, H, W, C) to noise, yielding (t, x_t, x0_hat) for t = 1 … T.
 
     Here x0_hat is the image foreseen at t − 1, not clipped; at t = 1 it is ``x0``. From the last
-    x_t ``ddim_steps_from`` with η = 0 and no clipping leads back to ``x0``, but for an error that
+    x_t ``ddim_steps_from`` with η = 0 and no clipping leads back to ``x0``, up to an error that
     falls with the number of steps.
 
     Raises:

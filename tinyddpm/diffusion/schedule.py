@@ -38,7 +38,7 @@ class NoiseSchedule:
     Make one with ``linear``, ``cosine``, ``log_snr_linear`` or ``from_beta``.
 
     Attributes:
-        beta: (T + 1,) β_t, each in (0, 1) but for β_0 = 0.
+        beta: (T + 1,) β_t, each in (0, 1), except β_0 = 0.
         alpha: (T + 1,) 1 − β_t.
         alpha_bar: (T + 1,) ᾱ_t, falling from ᾱ_0 = 1.
         one_minus_alpha_bar: (T + 1,) 1 − ᾱ_t, right to the last digits even if ᾱ_t is nearly 1.

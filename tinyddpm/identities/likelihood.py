@@ -47,9 +47,9 @@ def ratio_has_the_mean_of_the_terms(setting: Setting) -> Iterator[Comparison]:
     """Null: log q/p of a path has the mean of L_T + Σ L_{t−1}, these taken at the path's own x_t.
 
     Path by path the difference is a sum of a (z² − 1) + b z, one for each t ≥ 2 and pixel, and one
-    for x_T: z is standard normal given the later x, a is fixed, and b² is at most b_max², for the
-    foreseen image is within [−1, 1] as the image is. So its logarithmic moment generating function
-    is at most ½ θ² v/(1 − c|θ|), v = Σ 2a² + b_max², c = 2 max |a| (one step after the other).
+    for x_T: z is standard normal given the later x, a is fixed, and b² is at most b_max², because
+    image and foreseen image lie within [−1, 1]. So its logarithmic moment generating function is at
+    most ½ θ² v/(1 − c|θ|), v = Σ 2a² + b_max², c = 2 max |a| (one step after the other).
     """
     x0 = np.broadcast_to(setting.levels(), (setting.samples, *setting.shape))
     for kind in FIXED_VARIANCES:

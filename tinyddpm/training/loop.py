@@ -187,7 +187,7 @@ def restore(trainer: Trainer | DeviceTrainer, checkpoint: Checkpoint) -> None:
 
 
 def check_same_config(config: RunConfig, checkpoint: Checkpoint) -> None:
-    """Refuse to go on with another configuration, but for its length and where the data lie.
+    """Refuse to go on with another configuration; its length and the data's folder may differ.
 
     Raises:
         CheckpointError: its cause lists the differing keys.

@@ -111,8 +111,8 @@ class RunDirectory:
             ) from error
 
     def changed_versions(self) -> list[str]:
-        """Return what has another version than where the run was begun, and so may round otherwise;
-        nothing, if that is not known.
+        """Return what has changed its version since the run was begun, and so may round otherwise;
+        nothing if that is not known.
         """
         try:
             begun, now = {**json.loads((self.path / "env.json").read_bytes())}, environment()
