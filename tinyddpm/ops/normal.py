@@ -54,9 +54,8 @@ def log_cdf(x: Array) -> Array:
     """
     xp = xp_of(x)
     z = x.astype(np.float64)
-    with np.errstate(
-        divide="ignore", over="ignore"
-    ):  # log R(∞) and −½ z² are −∞, as they should be
+    # log R and −½ z² become −∞ far out, as they should.
+    with np.errstate(divide="ignore", over="ignore"):
         left = -0.5 * z * z + xp.log(_scaled_tail(xp.abs(z), xp))
         outer = xp.where(z < 0, left, xp.log1p(-_tail(z, xp)))
         centre = xp.log(_between_quartiles(z, xp))
