@@ -36,6 +36,23 @@ def test_the_steps_kept_are_distinct_even_and_reach_both_ends(T, data):
         assert np.ptp(np.diff(kept[1:])) <= 1
 
 
+def published_timesteps(T, steps):
+    """The times from 0 that improved-diffusion keeps (its respace.py), as it finds them."""
+    stride, time, kept = (T - 1) / (steps - 1), 0.0, []
+    for _ in range(steps):
+        kept.append(round(time))
+        time += stride
+    return kept
+
+
+@pytest.mark.parametrize("T", [24, 50, 500, 1000, 4000])
+def test_the_steps_kept_are_the_published_ones(T):
+    """Where many of them lie between two times, as 501 of 1000 do, too."""
+    for steps in range(2, min(T, 600) + 1):
+        kept = [t + 1 for t in published_timesteps(T, steps)]
+        assert strided_timesteps(T, steps).tolist() == [0, *kept], steps
+
+
 @pytest.mark.parametrize("schedule", [NoiseSchedule.linear(), NoiseSchedule.cosine()])
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 999])
 def test_alpha_bar_of_the_short_chain_is_the_original_on_its_steps(schedule, steps):

@@ -27,7 +27,12 @@ def strided_timesteps(T: int, steps: int) -> IntArray:
             f"a chain of {T} steps can be walked in a whole number of steps, 1 ... {T}",
             cause=f"steps = {steps!r}",
         )
-    strided = np.rint(np.linspace(T - 1, 0, steps)[::-1]).astype(np.int64) + 1
+    if steps == 1:
+        return np.array([0, T])
+    # Strides are added up one by one, as in the published code: at .5 it depends on that whether a
+    # time is rounded up or down.
+    strides = np.full(steps - 1, (T - 1) / (steps - 1))
+    strided = np.rint(np.cumsum([0.0, *strides])).astype(np.int64) + 1
     return np.concatenate([[0], strided])
 
 
