@@ -16,7 +16,7 @@ from tinyddpm.cli.main import commands, main
 from tinyddpm.training.checkpoint import read, save
 from tinyddpm.training.run_directory import RunDirectory
 
-TINY = ["--batch", "4", "--shard", "2", "--threads", "2", "--device", "cpu"]
+TINY = ["--batch", "4", "--shard", "2", "--threads", "2", "--device", "cpu", "--preview-every", "0"]
 
 
 @pytest.fixture

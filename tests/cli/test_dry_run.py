@@ -138,7 +138,7 @@ def test_the_first_step_is_not_counted(dry, monkeypatch):
     assert found["step_seconds"] == [3.0, 1.0, 2.0]
     assert found["seconds"] == 2000.0
     monkeypatch.setattr(module, "_timed_preview", lambda *_: 7.0)
-    assert dry("--train-steps", 1000, "--preview-every", 300)["seconds"] == 2021.0
+    assert dry("--train-steps", 1000, "--preview-every", 300)["seconds"] == 2028.0
     assert dry("--train-steps", 900, "--preview-every", 300)["seconds"] == 1821.0
 
 
@@ -169,11 +169,12 @@ def test_of_a_resumed_run_only_the_rest_counts(cli, dry, tmp_path):
     before = contents(tmp_path)
     args = ["--resume", "runs/glyphs-1", "--train-steps", 9, "--preview-every", 2]
     found = dry(*args)
-    assert (found["steps"], found["previews"]) == (5, 2)
+    assert (found["steps"], found["previews"]) == (5, 3)  # of steps 6 and 8, and of the end
     out = cli("train", "--dry-run", *TINY, *args)[1]
     assert "5 of 4 images" in out
     assert "4 steps and a preview" in out
-    assert "and 2 previews of " in out
+    assert "and 3 previews of " in out
+    assert dry("--resume", "runs/glyphs-1", "--preview-every", 3)["previews"] == 0
     assert "preview" not in cli("train", "--dry-run", *TINY, *args, "--preview-every", 0)[1]
     assert contents(tmp_path) == before
 

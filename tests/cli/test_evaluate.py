@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
         "conditional": ["--diffusion-steps", "20", "--conditional"],
     }
     for name, chain in chains.items():
-        out = ["--out", str(folder / name)]
+        out = ["--out", str(folder / name), "--preview-every", "0"]
         commands.main(["train", *TINY, *chain, *out], standalone_mode=False)
     return folder
 

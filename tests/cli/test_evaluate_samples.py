@@ -18,7 +18,7 @@ from tinyddpm.training import kept_samples, model
 from tinyddpm.training.model import load
 
 TINY = ["--batch", "4", "--shard", "16", "--threads", "1", "--device", "cpu", "--train-steps", "1"]
-CHAIN = ["--diffusion-steps", "20"]
+CHAIN = ["--diffusion-steps", "20", "--preview-every", "0"]
 SHORT = ["--steps", 2, "--device", "cpu", "--threads", 1]
 CHUNK = 32
 MORE = CHUNK + 12  # samples, in two chunks

@@ -20,7 +20,7 @@ FAST = ["--threads", 1, "--device", "cpu"]
 def runs(tmp_path_factory):
     """A folder of two hardly trained runs."""
     folder = tmp_path_factory.mktemp("runs")
-    args = ["train", *TINY, "--train-steps", "2", "--diffusion-steps", "60"]
+    args = ["train", *TINY, "--train-steps", "2", "--diffusion-steps", "60", "--preview-every", "0"]
     commands.main([*args, "--out", str(folder / "plain")], standalone_mode=False)
     commands.main([*args, "--conditional", "--out", str(folder / "classes")], standalone_mode=False)
     return folder

@@ -16,7 +16,7 @@ from tinyddpm.cli.settings import ACTIONS, flag, nearest, settings_of
 from tinyddpm.training.config import flat
 
 TRAIN = commands.commands["train"]
-TINY = ["--batch", "4", "--shard", "2", "--threads", "1", "--device", "cpu"]
+TINY = ["--batch", "4", "--shard", "2", "--threads", "1", "--device", "cpu", "--preview-every", "0"]
 HERE = Path("here.toml")
 
 

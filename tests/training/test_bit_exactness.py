@@ -101,10 +101,11 @@ def test_interrupting_and_resuming_changes_no_bit(tmp_path, golden, stop_after):
 
 
 def test_saving_and_previewing_change_no_bit(tmp_path, golden):
-    execution = loop.Execution(threads=2, save_every=2, preview_every=3)
+    execution = loop.Execution(threads=2, save_every=2, preview_every=5)
     assert_same_state(run_to(tmp_path / "run", execution=execution), golden[0])
     assert losses(tmp_path / "run") == golden[1]
-    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == STEPS // 3
+    previews = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert previews == [f"step-{step:08d}.png" for step in (5, 10, STEPS)]
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, golden):

@@ -188,7 +188,7 @@ LONGEST_CHAIN = 1_000_000
     type=click.IntRange(min=0),
     default=1000,
     metavar="N",
-    help="Steps between preview grids (16 images, 50 steps); 0: none.",
+    help="Steps between preview grids (16 images, 50 steps), and one at the end; 0: none.",
 )
 @click.option(
     "--preview-terminal/--no-preview-terminal", help="Show some of each preview here, too."

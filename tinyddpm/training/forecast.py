@@ -94,7 +94,8 @@ def forecast(
         NonFiniteError: the loss or the gradient of one of these steps is not finite.
     """
     first, last = resume_from.step if resume_from else 0, config.train_steps
-    previews = multiples(first, last, execution.preview_every)
+    every = execution.preview_every
+    previews = multiples(first, last - 1, every) + 1 if every and first < last else 0
     free, on_cpu = free_memory() or total_memory(), execution.device == "cpu"
     card_free = None if on_cpu else _room_on_the_card()
     with Workers(execution.threads if on_cpu else 1) as workers:

@@ -34,7 +34,7 @@ class Execution(NamedTuple):
         threads: workers; 0 means one for each core.
         device: ``cpu`` or ``cuda``.
         save_every: steps between checkpoints; 0: only at the end.
-        preview_every: steps between preview grids; 0: none.
+        preview_every: steps between preview grids, and one at the end; 0: none.
         precision: of the products on a GPU; sums, and all that is kept, are float32.
     """
 
@@ -92,13 +92,13 @@ def train(
         while step < config.train_steps:
             step += 1
             journal.note(trainer.advance(step))
-            stop = hooks.stop_asked()
-            if stop or _due(step, execution.save_every) or step == config.train_steps:
+            stop, last = hooks.stop_asked(), step == config.train_steps
+            if stop or last or _due(step, execution.save_every):
                 journal.note(trainer.flush())
                 run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
             if stop:
                 break
-            if _due(step, execution.preview_every):
+            if execution.preview_every and (last or _due(step, execution.preview_every)):
                 journal.note(trainer.flush())
                 images = preview(trainer, run, step, execution)
                 if hooks.after_preview:
