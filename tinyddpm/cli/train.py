@@ -37,7 +37,6 @@ from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective
 from tinyddpm.errors import UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
 from tinyddpm.nn.config import PRESETS
-from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import available_cores
 from tinyddpm.training import loop, run_directory
 from tinyddpm.training.config import ScheduleName, TimeSampling
@@ -257,10 +256,7 @@ def train(
             "do (--train-steps N, counted from the beginning, prolongs it)"
         )
     else:
-        if device == "cpu":
-            train_plan.check_fits(plan.config, threads or available_cores())
-        parameters = UNet(plan.config.network).parameters.count
-        train_plan.check_room(plan, parameters, save_every, resume or out or RUNS)
+        parameters = train_plan.check_fits(plan, execution, resume or out or RUNS)
         _say_what(plan, execution, parameters)
         _run(plan, plan.run or _begin(plan, out), execution, show)
 

@@ -17,6 +17,7 @@ from tinyddpm.errors import DataError, StorageError, UsageError
 from tinyddpm.machine import total_memory
 from tinyddpm.nn.config import PRESETS, UNetConfig
 from tinyddpm.nn.unet import UNet
+from tinyddpm.parallel import available_cores
 from tinyddpm.training import loop
 from tinyddpm.training.checkpoint import Checkpoint
 from tinyddpm.training.config import DiffusionConfig, RunConfig, default_preset, fit_to, recipe
@@ -91,13 +92,23 @@ def resumed(path: Path, given: dict[str, Any]) -> Plan:
     return Plan(config, dataset, run, found.checkpoint)
 
 
-def check_fits(config: RunConfig, threads: int) -> None:
-    """Refuse a run on a CPU of which not a step fits into the memory of this machine.
+def check_fits(plan: Plan, execution: loop.Execution, out: Path) -> int:
+    """Refuse a run that this machine could not do, and return the number of its parameters.
 
     Raises:
-        UsageError: the memory that a step takes at the least is more than all there is.
+        UsageError: the memory that a step takes at the least on a CPU is more than all there is.
+        StorageError: less is free in ``out`` than will be written.
     """
-    network = UNet(config.network, kernels=kernels_for("cpu"))
+    network = UNet(plan.config.network, kernels=kernels_for("cpu"))
+    parameters = network.parameters.count
+    if execution.device == "cpu":
+        _check_memory(plan.config, network, execution.threads or available_cores())
+    _check_room(plan, parameters, execution.save_every, out)
+    return parameters
+
+
+def _check_memory(config: RunConfig, network: UNet, threads: int) -> None:
+    """Refuse a run on a CPU of which not a step fits into the memory of this machine."""
     least, all_there_is = least_memory(config, network, threads), total_memory()
     if least > all_there_is:
         raise UsageError(
@@ -124,12 +135,8 @@ def _size_of(path: Path) -> int:
     return 0
 
 
-def check_room(plan: Plan, parameters: int, save_every: int, out: Path) -> None:
-    """Refuse a run that would come to its end on a full disk.
-
-    Raises:
-        StorageError: less is free in ``out`` than will be written.
-    """
+def _check_room(plan: Plan, parameters: int, save_every: int, out: Path) -> None:
+    """Refuse a run that would come to its end on a full disk."""
     needed, free = room_needed(plan, parameters, save_every), free_space(out)
     if needed > free:
         raise StorageError(
