@@ -561,9 +561,10 @@ def test_a_run_that_goes_on_from_its_beginning_says_so(trained, tmp_path):
     assert "going on from step 0" in err
 
 
-def test_fewer_steps_than_are_done_are_refused(trained):
-    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 1)
-    assert code == 2
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_fewer_steps_than_are_done_are_refused(trained, dry):
+    code, out, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 1, *dry)
+    assert (code, out) == (2, "")
     assert "--train-steps 1 is less than what is done" in err
     assert "step 2" in err
 

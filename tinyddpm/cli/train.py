@@ -244,12 +244,6 @@ def train(
         print_config.show(print_config.resolved(ctx, plan.config), as_json=as_json)
     elif dry:
         dry_run.show(plan, execution, out or RUNS, as_json=as_json)
-    elif plan.first > plan.config.train_steps:
-        raise UsageError(
-            f"--train-steps {plan.config.train_steps} is less than what is done",
-            cause=f"{resume} is at step {plan.first}",
-            remedy="the number of steps counted from the beginning",
-        )
     elif plan.first == plan.config.train_steps:
         say(
             f"{resume} is at step {plan.first} of {plan.config.train_steps}: nothing to "

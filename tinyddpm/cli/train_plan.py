@@ -87,6 +87,12 @@ def resumed(path: Path, given: dict[str, Any]) -> Plan:
     saved = RunConfig.from_json(found.checkpoint.config)
     config = _as_it_was(saved, given)
     loop.check_same_config(config, found.checkpoint)
+    if found.checkpoint.step > config.train_steps:
+        raise UsageError(
+            f"--train-steps {config.train_steps} is less than what is done",
+            cause=f"{path} is at step {found.checkpoint.step}",
+            remedy="the number of steps counted from the beginning",
+        )
     dataset = data_of(config, data_dir=given.get("data_dir"))
     loop.check_same_data(dataset, found.checkpoint)
     return Plan(config, dataset, run, found.checkpoint)
