@@ -114,3 +114,14 @@ def test_what_is_assigned_is_written_into_the_flat_buffer(name):
     np.testing.assert_array_equal(assigned, np.arange(15))
     view = getattr(parameters.named()["a.bias"], name)
     assert np.shares_memory(view, getattr(parameters, name))
+
+
+@pytest.mark.parametrize("name", ["value", "grad"])
+def test_so_is_what_is_assigned_to_one_parameter(name):
+    parameters = store()
+    parameters.bind(np.ones(15), np.ones(15))
+    one, flat = parameters.named()["a.bias"], getattr(parameters, name)
+    setattr(one, name, np.arange(3.0))
+    one.value += 1
+    one.grad += 1
+    np.testing.assert_array_equal(flat, [1] * 6 + [1, 2, 3] + [1] * 6)

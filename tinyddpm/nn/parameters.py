@@ -53,8 +53,39 @@ def empty_slots(slots: Iterable[Slot]) -> None:
         slot.taken = None
 
 
+class _Buffered:
+    """What is assigned to ``value`` or ``grad`` is written into the buffer, for that is where the
+    network and the optimiser look.
+    """
+
+    __slots__ = ("_grad", "_value")
+
+    _value: Array
+    _grad: Array
+
+    @property
+    def value(self) -> Array:
+        """The values: the flat buffer, or a view into it."""
+        return self._value
+
+    @value.setter
+    def value(self, value: Array) -> None:
+        if value is not self._value:  # as after ``value *= 2``, which has written already
+            self._value[...] = value
+
+    @property
+    def grad(self) -> Array:
+        """The gradients, in the same places."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Array) -> None:
+        if grad is not self._grad:
+            self._grad[...] = grad
+
+
 @final
-class Parameter:
+class Parameter(_Buffered):
     """One named tensor: ``value`` and ``grad`` are views into the flat buffers, or ``grad`` is a
     ``Slot``.
 
@@ -63,10 +94,8 @@ class Parameter:
         prepared: the value in the form that the kernels want it (see ``ops.kernels``).
     """
 
-    __slots__ = ("bound", "fill", "grad", "name", "prepare", "prepared", "shape", "value")
+    __slots__ = ("bound", "fill", "name", "prepare", "prepared", "shape")
 
-    value: Array
-    grad: Array
     prepared: Any
 
     def __init__(
@@ -89,36 +118,14 @@ class Parameter:
 
 
 @final
-class Parameters:
+class Parameters(_Buffered):
     """The parameters of one network, in the order in which its layers asked for them.
 
-    What is assigned to ``value`` or ``grad`` is written into the flat buffer, because the network's
-    views are views of this buffer.
+    ``value`` and ``grad`` are the flat buffers.
     """
-
-    _value: Array
-    _grad: Array
 
     def __init__(self) -> None:
         self._list: list[Parameter] = []
-
-    @property
-    def value(self) -> Array:
-        """All values, flat."""
-        return self._value
-
-    @value.setter
-    def value(self, value: Array) -> None:
-        self._value[...] = value
-
-    @property
-    def grad(self) -> Array:
-        """All gradients, flat, in the same order."""
-        return self._grad
-
-    @grad.setter
-    def grad(self, grad: Array) -> None:
-        self._grad[...] = grad
 
     def __iter__(self) -> Iterator[Parameter]:
         """Walk the parameters in their order."""
@@ -166,8 +173,8 @@ class Parameters:
         start = 0
         for p in self:
             stop = start + p.size
-            p.value = value[start:stop].reshape(p.shape)
-            p.grad = self.grad[start:stop].reshape(p.shape)
+            p._value = value[start:stop].reshape(p.shape)
+            p._grad = self.grad[start:stop].reshape(p.shape)
             start = stop
         self.prepare()
 
@@ -175,7 +182,7 @@ class Parameters:
         """Replace every parameter's ``grad`` by a slot, until ``bind``; return the slots."""
         slots = [Slot() for _ in self]
         for p, slot in zip(self, slots, strict=True):
-            p.grad = cast(Array, slot)  # all that a layer does with it is +=
+            p._grad = cast(Array, slot)  # all that a layer does with it is +=
         return slots
 
     def prepare(self) -> None:
