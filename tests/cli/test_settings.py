@@ -217,6 +217,23 @@ def test_every_option_has_a_variable_named_after_verb_and_flag(path, verb):
     assert f"tinyddpm {path[0]}" in verb.epilog
 
 
+def commands_with_an_empty_path():
+    for words, verb in every_verb():
+        paths = [param for param in verb.params if isinstance(param.type, click.Path)]
+        options = [param for param in paths if isinstance(param, click.Option)]
+        yield from ([*words, option.opts[0], ""] for option in options)
+        if len(paths) > len(options):
+            yield [*words, *[""] * (len(paths) - len(options))]
+
+
+@pytest.mark.parametrize("words", list(commands_with_an_empty_path()), ids=" ".join)
+def test_an_unset_variable_does_not_mean_the_present_folder(cli, words, tmp_path):
+    code, out, err = cli(*words)
+    assert (code, out) == (2, "")
+    assert "the path is empty\n" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_folder_of_data_sets_is_no_option(settings, monkeypatch, tmp_path):
     monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path))
     monkeypatch.setenv("TINYDDPM_VERSION", "1")

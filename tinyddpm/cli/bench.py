@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ from tinyddpm.benchmark.quality_settings import MOST_SAMPLES, SAMPLES, SEEDS, ST
 from tinyddpm.cli.bench_quality import QualityRequest, time_to_quality
 from tinyddpm.cli.bench_speed import SpeedRequest, measure_speed
 from tinyddpm.cli.options import (
+    AnyPath,
     parameters_of,
     precision_option,
     refuse_others,
@@ -99,7 +99,7 @@ GPU_ALONE = {"precision"}
 @click.option("--scaling", is_flag=True, help="Time of an image by batch, channels and size.")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="With --scaling: a figure of it, PNG or SVG.",
 )
@@ -130,13 +130,13 @@ GPU_ALONE = {"precision"}
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     help="--time-to-quality: folder with MNIST's files.  "
     "[default: $TINYDDPM_DATA/mnist, the cache, a download into it]",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="DIR",
     help="--time-to-quality: where runs and records are kept.  "
     "[default: runs/time-to-quality-PRESET]",

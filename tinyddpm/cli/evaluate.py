@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from tinyddpm.cli.evaluate_samples import (
     evaluate_generated,
 )
 from tinyddpm.cli.options import (
+    AnyPath,
     RunPath,
     device_option,
     finite,
@@ -63,7 +63,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="PATH",
     help="The quality of the images in a .npz file, as sample writes it, or in a folder.",
 )
@@ -102,7 +102,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="--nll: also a figure of the terms, .png or .svg.",
 )
@@ -124,20 +124,20 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 )
 @click.option(
     "--classifier",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="FILE",
     help="--samples, --from: another classifier than the one that comes with the package.",
 )
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="--samples, --from: also a PNG of samples: the first, the most and the least certain, "
     "and the nearest training images below theirs.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="--fit-classifier: where the classifier is written, a .npz.",
 )
@@ -151,7 +151,7 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 @weights_option
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     help="Folder with the data set's files.  [default: as in training]",
 )
 @click.option("--json", is_flag=True, help="One JSON object in place of the table.")

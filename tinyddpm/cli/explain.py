@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tinyddpm.cli.options import refuse_others
+from tinyddpm.cli.options import AnyPath, refuse_others
 from tinyddpm.concepts.catalogue import CONCEPTS, LECTURE, find
 from tinyddpm.concepts.concept import Check, Concept, location
 from tinyddpm.errors import StorageError, UsageError
@@ -34,13 +34,13 @@ WIDTH = 88
 @click.option("--check", is_flag=True, help="Run the check of every concept; 1 if any fails.")
 @click.option(
     "--figure",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="Draw the concept's figure: .png, or .svg for a plot.",
 )
 @click.option(
     "--all-figures",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=AnyPath(file_okay=False),
     metavar="DIR",
     help="Draw every figure there is, as PNG.",
 )

@@ -61,11 +61,26 @@ class Count(click.IntRange):
         return count
 
 
-class RunPath(click.Path):
-    """A run or a checkpoint file: its path, or the name of a run in ``RUNS``."""
+class AnyPath(click.Path):
+    """A path, there or not; an empty one is an unset variable, and does not mean this folder."""
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path."""
+        if not os.fspath(value):
+            self.fail("the path is empty.", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+class RunPath(AnyPath):
+    """A run or a checkpoint file: its path, or the name of a run in ``RUNS``."""
 
     def convert(
         self,
@@ -74,7 +89,7 @@ class RunPath(click.Path):
         ctx: click.Context | None,
     ) -> Path:
         """Return the path, below ``RUNS`` if it leads to something only there."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        path = super().convert(value, param, ctx)
         return RUNS / path if not path.exists() and (RUNS / path).exists() else path
 
 

@@ -13,6 +13,7 @@ from tinyddpm.arrays import resolve_device, to_host
 from tinyddpm.cli.completion import complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
+    AnyPath,
     Count,
     RunPath,
     check_steps,
@@ -93,27 +94,27 @@ IMAGES, ROWS = 64, 8
 @weights_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     default=Path("samples.png"),
     metavar="FILE",
     help="The PNG grid.",
 )
 @click.option(
     "--npz",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help="Also the images themselves: array `images`, uint8 (N, H, W, C).",
 )
 @click.option(
     "--gif",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=AnyPath(dir_okay=False),
     metavar="FILE",
     help=f"Also the way from noise to the grid, in {FRAMES} frames: .gif, or .png (APNG), which "
     "is exact in colour too.",
 )
 @click.option(
     "--frames",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=AnyPath(file_okay=False),
     metavar="DIR",
     help="Also these frames as PNG, in a folder of their own.",
 )

@@ -19,6 +19,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from tinyddpm.cli.options import AnyPath
 from tinyddpm.errors import UsageError
 
 # Flags that say what to do, and so are nothing to be kept in a file.
@@ -96,7 +97,7 @@ def _use_file(ctx: click.Context, _option: click.Parameter, path: Path | None) -
 
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     is_eager=True,  # before the options that it sets
     expose_value=False,
     callback=_use_file,

@@ -19,6 +19,7 @@ from tinyddpm.cli.completion import complete_data, complete_preset, complete_run
 from tinyddpm.cli.messages import say
 from tinyddpm.cli.options import (
     RUNS,
+    AnyPath,
     Count,
     RunPath,
     device_option,
@@ -65,7 +66,7 @@ LONGEST_CHAIN = 1_000_000
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     help="Folder with the data set's files.  "
     "[default: $TINYDDPM_DATA/NAME, the cache, a download into it]",
 )
@@ -163,7 +164,7 @@ LONGEST_CHAIN = 1_000_000
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="DIR",
     help="Where the run is written.  [default: runs/NAME-1, or the next number that is free]",
 )
