@@ -121,7 +121,24 @@ def test_arrays_that_are_no_images_are_refused(path: Path, images, message: str)
     np.savez(path, images=images)
     with pytest.raises(DataError, match=rf"(?s)mine.npz is refused.*{message}") as caught:
         load(str(path))
-    assert "np.savez" in caught.value.remedy
+    assert "np.savez" in caught.value.remedy or "np.uint8" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy", "fit"),
+    [
+        (BYTES / 127.5 - 1, "save (images + 1) / 2, if they lie in [-1, 1]", lambda x: (x + 1) / 2),
+        (BYTES * 1.0, "images.astype(np.uint8), if in 0 … 255", lambda x: x.astype(np.uint8)),
+        (BYTES.astype(int), "images.astype(np.uint8), if they", lambda x: x.astype(np.uint8)),
+    ],
+)
+def test_numbers_of_another_range_are_told_what_makes_them_fit(path: Path, images, remedy, fit):
+    np.savez(path, images=images)
+    with pytest.raises(DataError) as caught:
+        load(str(path))
+    assert remedy in caught.value.remedy
+    np.savez(path, images=fit(images))
+    np.testing.assert_array_equal(load(str(path)).images, BYTES)
 
 
 @pytest.mark.parametrize(

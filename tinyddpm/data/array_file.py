@@ -52,6 +52,10 @@ class _Member(NamedTuple):
 class _Refused(ValueError):
     """An array is not one of images or labels; the message says what was expected."""
 
+    def __init__(self, message: str, remedy: str = _REMEDY) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
 
 def load_array(path: Path, split: Split = "train") -> Dataset:
     """Return the data set in ``path``.
@@ -111,10 +115,11 @@ def _members(path: Path) -> Iterator[Mapping[str, _Member]]:
         raise
     except OSError as error:
         raise DataError(f"cannot read {path}", cause=error.strerror or str(error)) from error
+    except _Refused as error:
+        raise DataError(f"{path} is refused", cause=str(error), remedy=error.remedy) from error
     except Exception as error:  # zipfile and numpy meet damaged bytes with a dozen types
-        problem = "is refused" if isinstance(error, _Refused) else "is damaged"
         raise DataError(
-            f"{path} {problem}", cause=str(error) or type(error).__name__, remedy=_REMEDY
+            f"{path} is damaged", cause=str(error) or type(error).__name__, remedy=_REMEDY
         ) from error
 
 
@@ -177,10 +182,17 @@ def _image_bytes(values: _Values, name: str) -> ByteArray:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind != "f":
-        raise _Refused(f"expected {name} of bytes (uint8) or floats, found {values.dtype}")
+        raise _Refused(
+            f"expected {name} of bytes (uint8) or floats, found {values.dtype}",
+            f"save {name}.astype(np.uint8), if they lie in 0 … 255",
+        )
     if not ((values >= 0) & (values <= 1)).all():
         found = "NaN" if np.isnan(values).any() else f"{values.min():g} to {values.max():g}"
-        raise _Refused(f"expected floats in [0, 1] in {name}, found {found}")
+        raise _Refused(
+            f"expected floats in [0, 1] in {name}, found {found}",
+            f"save ({name} + 1) / 2, if they lie in [-1, 1]; {name}.astype(np.uint8), if in "
+            "0 … 255",
+        )
     return np.rint(255 * values.astype(np.float64)).astype(np.uint8)
 
 
