@@ -173,6 +173,17 @@ def test_a_network_without_classes_is_asked_for_none(trained):
         tinyddpm.load(trained[0]).sample(2, steps=1, labels=[0, 1])
 
 
+@pytest.mark.parametrize("guidance", [np.nan, np.inf])
+def test_guidance_that_is_no_number_is_refused(of_three_classes, guidance):
+    """Else the network would be blamed for images of NaN."""
+    x_T = np.zeros((2, *of_three_classes.image_shape), np.float32)
+    refused = pytest.raises(UsageError, match="guidance must be a finite number")
+    with refused:
+        of_three_classes.sample(2, steps=1, guidance=guidance)
+    with refused:
+        next(of_three_classes.decode(x_T, steps=1, guidance=guidance))
+
+
 def written_out(model, labels, guidance):
     """(1 + w) ε(c) − w ε(∅) of x_t and the paper's t, from two calls of the reference's network."""
     network = UNet(model.config.network, values=model.network.parameters.value)
