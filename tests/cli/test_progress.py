@@ -37,7 +37,7 @@ def test_steps_of_any_length_have_a_rate(monkeypatch, capsys, seconds):
     assert told[-1].split("  ")[-3:] == ["step 60/60", rate, "0s left"]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_a_bar_fits_into_a_line_of_the_terminal(monkeypatch, capsys, columns):
     """What wraps is not overwritten by the next: a terminal would fill with bars."""
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -48,3 +48,5 @@ def test_a_bar_fits_into_a_line_of_the_terminal(monkeypatch, capsys, columns):
     drawn = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", capsys.readouterr().err)
     widths = [len(line) for line in re.split(r"[\r\n]", drawn)]
     assert 0.9 * columns < max(widths) <= columns
+    assert ("step 12000/12000  loss 0.0385" in drawn) == (columns > 40)
+    assert ("images/s" in drawn) == (columns > 60)

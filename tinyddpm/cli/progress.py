@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -35,7 +36,7 @@ class Progress:
     def __init__(self, label: str, total: int, *, images: int = 0, first: int = 0) -> None:
         self.label, self.total, self.images, self.first = label, total, images, first
         self.done = 0
-        self._bar: ProgressBar[None] | None = None
+        self._bar: ProgressBar[int] | None = None
         self._last_line = time.perf_counter()
         self._marks = deque([(self._last_line, 0)])  # when how many steps were done
         self._text = ""
@@ -45,14 +46,15 @@ class Progress:
         self._last_line = time.perf_counter()
         self._marks = deque([(self._last_line, 0)])
         if sys.stderr and sys.stderr.isatty():
-            self._bar = click.progressbar(
+            bar = click.progressbar(
                 length=self.total,
                 label=self.label,
                 width=0,  # as wide as fits beside the rest: a line that wraps is not overwritten
                 file=sys.stderr,
-                item_show_func=lambda _: self._text,
             )
-            self._draw(self._bar.render_progress)
+            bar.item_show_func = lambda _: self._fitting(bar)
+            self._bar = bar
+            self._draw(bar.render_progress)
         return self
 
     def __exit__(
@@ -80,6 +82,15 @@ class Progress:
             self._last_line = now
             left = duration((self.total - self.done) / per_second)
             say(f"{self.label}  {self._text}  {left} left")
+
+    def _fitting(self, bar: ProgressBar[int]) -> str:
+        """As many parts of the text as the line has room for beside what Click writes in it."""
+        left = "" if bar.finished else f"{bar.format_eta()}  "
+        beside = f"{self.label}  []  {bar.format_pct()}  {left}"
+        room, text = shutil.get_terminal_size().columns - len(beside), self._text
+        while text and len(text) > room:
+            text = text.rpartition("  ")[0]
+        return text
 
     def _draw(self, draw: Callable[[], None]) -> None:
         """Where the terminal is gone there is no bar any more; what is being done goes on."""
