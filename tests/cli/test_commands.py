@@ -158,6 +158,7 @@ def test_images_that_are_no_squares_are_refused_by_their_file(cli):
         (["train", "--vlb-weight", "0.1"], 2, ["--vlb-weight 0.1", "'simple'"]),
         (["train", "--seed", "-1"], 2, ["--seed"]),
         (["train", "--batch", "many"], 2, ["--batch", "'many' is not a valid integer\n"]),
+        (["sample", "--ddim", "much"], 2, ["--ddim", "'much' is not a valid float\n"]),
         (["train", "--batch", 10**30], 2, ["--batch", "more than 2147483647"]),
         (["train", "--diffusion-steps", 10**30], 2, ["--diffusion-steps", "x<=1000000"]),
         (["sample", "--n", 10**30], 2, ["--n", "more than 2147483647"]),

@@ -118,8 +118,8 @@ def _failure(error: OSError | MemoryError | RuntimeError) -> TinyDDPMError | Non
 
 def _tell(error: click.ClickException) -> None:
     """Tell what Click found wrong as this package tells its own errors."""
-    message = error.format_message()
-    say(f"error: {message[:1].lower()}{message[1:].removesuffix('.')}")
+    message = error.format_message().removesuffix(".").removesuffix(" range")  # a "float range"
+    say(f"error: {message[:1].lower()}{message[1:]}")
     if where := origin_of_mistake(error):
         say(f"cause: it is set by {where}")
     if isinstance(error, click.UsageError) and error.ctx:

@@ -51,8 +51,6 @@ Request = TypeVar("Request")  # a dataclass whose fields are parameters of a com
 class Count(click.IntRange):
     """A whole number from ``min`` on; of ``MOST`` a help need not speak, only who asks for more."""
 
-    name = "integer"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number, which is no more than ``MOST``."""
         count: int = super().convert(value, param, ctx)
