@@ -96,9 +96,8 @@ def _measure(
     with trained.denoiser(request.threads) as model:
         batch = SHARDS_A_THREAD * model.shard * model.workers.threads
         total = model_calls(T, len(images), draws, batch)
-        with Progress(
-            f"evaluating {found.path}", total, images=min(batch, len(images))
-        ) as progress:
+        label = f"evaluating {found.path.name}"
+        with Progress(label, total, images=min(batch, len(images))) as progress:
             likelihood = estimate_likelihood(
                 trained.diffusion,
                 model,
