@@ -50,6 +50,13 @@ def test_the_report_has_all_its_parts():
     assert "train steps" in result.stderr
 
 
+def test_a_batch_larger_than_the_machine_is_refused_before_it_is_cut_up(monkeypatch):
+    monkeypatch.setattr(on_cpu, "measure", None)
+    result = run("--preset", "glyphs", "--batch", str(10**15))
+    assert result.exit_code == 1
+    assert "a step needs at least 113.7 PiB" in str(result.exception)
+
+
 def test_json_has_all_of_it_and_nothing_else():
     result = run(*QUICK, "--threads", "2", "--json")
     found = json.loads(result.stdout)

@@ -14,10 +14,14 @@ from tinyddpm.benchmark.report import Report, Settings, plain
 from tinyddpm.benchmark.scaling import Point
 from tinyddpm.cli import bench_report
 from tinyddpm.cli.messages import say
+from tinyddpm.cli.train_plan import check_memory
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.scaling_plot import Series, scaling_figure
 from tinyddpm.figures.style import check_can_draw, draw_and_save
 from tinyddpm.kernels.cuda.runtime import Precision
+from tinyddpm.nn.unet import UNet
+from tinyddpm.parallel import available_cores
+from tinyddpm.training.kernel_choice import kernels_for
 
 BATCH = {"cpu": 64, "cuda": 128}
 LARGE_ON_A_CPU = {"cifar10", "cifar10-improved"}  # 64 images take PyTorch a quarter of a minute
@@ -80,9 +84,11 @@ def measure_speed(request: SpeedRequest) -> None:
 
 
 def measure(settings: Settings) -> Report:
-    """Measure on the device of ``settings``."""
+    """Measure on the device of ``settings``, if not a step is too large for this machine."""
     if settings.device == "cuda":
         return on_cuda.measure(settings, say)
+    config, threads = settings.config(), settings.threads or available_cores()
+    check_memory(config, UNet(config.network, kernels=kernels_for("cpu")), threads)
     return on_cpu.measure(settings, say)
 
 

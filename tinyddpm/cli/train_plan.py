@@ -108,13 +108,17 @@ def check_fits(plan: Plan, execution: loop.Execution, out: Path) -> int:
     network = UNet(plan.config.network, kernels=kernels_for("cpu"))
     parameters = network.parameters.count
     if execution.device == "cpu":
-        _check_memory(plan.config, network, execution.threads or available_cores())
+        check_memory(plan.config, network, execution.threads or available_cores())
     _check_room(plan, parameters, execution.save_every, out)
     return parameters
 
 
-def _check_memory(config: RunConfig, network: UNet, threads: int) -> None:
-    """Refuse a run on a CPU of which not a step fits into the memory of this machine."""
+def check_memory(config: RunConfig, network: UNet, threads: int) -> None:
+    """Refuse a run on a CPU of which not a step fits into the memory of this machine.
+
+    Raises:
+        UsageError: the memory that a step takes at the least is more than all there is.
+    """
     least, all_there_is = least_memory(config, network, threads), total_memory()
     if least > all_there_is:
         raise UsageError(
