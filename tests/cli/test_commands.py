@@ -1,6 +1,8 @@
 """The command line as a user meets it: results, errors, exit codes."""
 
+import errno
 import json
+import os
 import sys
 import tomllib
 from dataclasses import replace
@@ -277,6 +279,27 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trained, tmp_path)
     code, _, err = trained("sample", path, "--steps", 1, "--n", 1)
     assert code == 4
     assert "damaged" in err
+
+
+def test_a_run_whose_checkpoints_cannot_be_listed_does_not_begin_anew(trained, monkeypatch):
+    """It would lose its metrics, and its checkpoints where they can still be written."""
+    folder = "runs/glyphs-1/checkpoints"
+
+    def refusing(function):
+        def listed(path="."):
+            if str(path) == folder:
+                raise PermissionError(errno.EACCES, "Permission denied", folder)
+            return function(path)
+
+        return listed
+
+    before = Path("runs/glyphs-1/metrics.jsonl").read_bytes()
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
+    assert code == 4
+    assert f"{folder} cannot be read\ncause: Permission denied" in err
+    assert Path("runs/glyphs-1/metrics.jsonl").read_bytes() == before
 
 
 def test_the_way_out_of_nothing_but_damage_is_one(trained, tmp_path):

@@ -170,9 +170,18 @@ class RunDirectory:
         return path
 
     def saved(self) -> list[Path]:
-        """Return the checkpoint files, the latest step first."""
-        files = [path for path in self.checkpoints.glob("*") if _STEP_NAME.fullmatch(path.name)]
-        return sorted(files, key=step_of, reverse=True)
+        """Return the checkpoint files, the latest step first.
+
+        Raises:
+            CheckpointError: their folder cannot be read, for which no run is to begin anew.
+        """
+        try:
+            files = list(self.checkpoints.iterdir())
+        except OSError as error:
+            cause = error.strerror or str(error)
+            raise CheckpointError(f"{self.checkpoints} cannot be read", cause=cause) from error
+        named = [path for path in files if _STEP_NAME.fullmatch(path.name)]
+        return sorted(named, key=step_of, reverse=True)
 
     def remove_checkpoints(self) -> None:
         """Let the run be one that has yet to begin.
