@@ -61,11 +61,36 @@ def test_seeds_streams_steps_samples_and_sites_share_no_word():
     assert len(set(seen)) >= len(seen) - 5  # 5000 words: 0.003 coincidences expected
 
 
+@pytest.mark.parametrize(("stream", "number"), [("init", 0), ("t", 2), ("noise", 3), ("sample", 7)])
+def test_words_are_philox_of_their_place(stream, number):
+    """Another order of the counter, or number of a stream, would go on with other noise."""
+    samples = np.array([5, 9])
+    drawn = rng.words(11, stream, step=3, samples=samples, count=6, site=2)
+    for sample, found in zip(samples, drawn, strict=True):
+        counters = np.array([[0, sample, 3, 2], [1, sample, 3, 2]], np.uint32)
+        expected = rng.philox4x32(counters, (11, number)).ravel()[:6]
+        np.testing.assert_array_equal(found, expected)
+    without_site = rng.words(11, stream, step=3, samples=samples, count=6)
+    first_site = rng.words(11, stream, step=3, samples=samples, count=6, site=0)
+    np.testing.assert_array_equal(without_site, first_site)
+
+
 def test_uniforms_are_their_words():
     place = {"step": 3, "samples": np.array([5, 9]), "site": 2}
     words = rng.words(1, "dropout", count=6, **place)
     uniforms = rng.uniform(1, "dropout", shape=(2, 3), **place)
     np.testing.assert_array_equal(uniforms, (words.reshape(2, 2, 3) + 0.5) / 2.0**32)
+
+
+@given(count=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
+def test_normals_are_box_muller_of_their_words(count, seed):
+    """Cosine first: a run goes on with the same noise on a GPU and in another version."""
+    place = {"step": 3, "samples": np.array([5, 9])}
+    drawn = rng.normal(seed, "noise", shape=(count,), dtype=np.float64, **place)
+    u = (rng.words(seed, "noise", count=8, **place) + 0.5) / 2.0**32
+    pairs = np.sqrt(-2 * np.log(u[:, ::2])) * np.exp(2j * np.pi * u[:, 1::2])
+    expected = np.stack([pairs.real, pairs.imag], axis=-1).reshape(2, 8)
+    np.testing.assert_allclose(drawn, expected[:, :count], rtol=0, atol=1e-14)
 
 
 def test_normals_have_the_moments_of_a_normal():
@@ -87,10 +112,20 @@ def test_integers_cover_one_to_high_evenly():
     assert chi2 < 50  # 9 degrees of freedom: p = 1e-7
 
 
+@given(high=st.integers(1, 2**31), step=st.integers(0, 9))
+def test_integers_are_the_upper_parts_of_their_words(high, step):
+    place = {"step": step, "samples": np.arange(5)}
+    words = rng.words(2, "t", count=1, **place).ravel().tolist()
+    drawn = rng.integers(2, "t", high=high, **place)
+    assert drawn.tolist() == [word * high // 2**32 + 1 for word in words]
+
+
 @given(n=st.integers(1, 60), epoch=st.integers(0, 5))
-def test_permutations(n, epoch):
-    order = rng.permutation(0, "order", epoch=epoch, n=n)
-    assert sorted(order.tolist()) == list(range(n))
+def test_permutations_sort_the_words_of_their_epoch(n, epoch):
+    order = rng.permutation(0, "order", epoch=epoch, n=n).tolist()
+    keys = rng.words(0, "order", step=epoch, samples=np.arange(n), count=1).ravel()
+    assert sorted(order) == list(range(n))
+    assert order == sorted(range(n), key=lambda i: keys[i])
 
 
 def test_epochs_differ():
@@ -114,7 +149,7 @@ def test_what_is_no_word_of_the_counter_is_refused(name, wrong):
         )
 
 
-@pytest.mark.parametrize("samples", [[-1], [0, 2**32], [1.0, 1.5]], ids=repr)
+@pytest.mark.parametrize("samples", [[-1], [-1, 5], [0, 2**32], [1.0, 1.5]], ids=repr)
 def test_samples_that_would_repeat_others_are_refused(samples):
     with pytest.raises(ValueError, match="samples are integers in"):
         rng.words(0, "sample", step=0, samples=np.array(samples), count=1)
