@@ -78,7 +78,7 @@ def load_array(path: Path, split: Split = "train") -> Dataset:
         labels, label_name = None, f"{prefix}labels"
         if label_name in members and name != label_name:
             labels = _read(members[label_name], label_name, _label_bytes)
-    count = 0 if labels is None else int(labels.max(initial=0)) + 1
+    count = 0 if labels is None else int(labels.max()) + 1
     class_names = tuple(str(label) for label in range(count))
     return Dataset(path.stem, images, labels, class_names, path)
 
