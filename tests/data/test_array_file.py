@@ -109,7 +109,7 @@ UNFIT = {
     "text": (np.full((2, 4, 4, 1), "a"), "of numbers, found <U1"),
     "complex": (BYTES * 1j, "of numbers, found complex128"),
     "channels first": (BYTES.transpose(0, 3, 1, 2), r"images.transpose\(0, 2, 3, 1\)"),
-    "two channels": (BYTES[..., :2], r"found \(2, 4, 4, 2\)"),
+    "two channels": (BYTES[..., :2], r"found \(2, 4, 4, 2\)\n"),
     "one image": (BYTES[0, ..., 0], r"found \(4, 4\)"),
     "a number": (np.uint8(3), r"found shape \(\)"),
     "none": (BYTES[:0], r"found shape \(0, 4, 4, 3\)"),
@@ -155,6 +155,13 @@ def test_labels_that_are_none_are_refused(path: Path, labels, message: str) -> N
     np.savez(path, images=BYTES, labels=labels)
     with pytest.raises(DataError, match=rf"(?s)mine\.npz.*{message}"):
         load(str(path))
+
+
+def test_all_labels_of_a_byte_are_read(path: Path) -> None:
+    np.savez(path, images=BYTES, labels=[255, 0])
+    data = load(str(path))
+    np.testing.assert_array_equal(data.labels, np.uint8([255, 0]), strict=True)
+    assert data.class_names == tuple(map(str, range(256)))
 
 
 def test_what_is_missing_is_named_with_what_is_there(path: Path) -> None:
@@ -272,6 +279,17 @@ def test_tightly_packed_labels_are_no_bomb(path: Path) -> None:
         info = archive.getinfo("labels.npy")
         assert info.file_size > 256 * info.compress_size
     assert load(str(path)).class_names == ("0", "1")
+
+
+def test_large_images_may_be_packed_as_images_are(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(array_file, "_HARMLESS", 0)
+    np.savez_compressed(path, images=BYTES)
+    np.testing.assert_array_equal(load_array(path).images, BYTES)
+
+
+def test_whole_numbers_as_python_2_wrote_them_are_read_without_a_warning(path: Path) -> None:
+    path.write_bytes(promising("(2L, 4L, 4L, 3L)", content=BYTES.tobytes()))
+    np.testing.assert_array_equal(load_array(path).images, BYTES)
 
 
 LIMITED = """

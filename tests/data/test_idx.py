@@ -34,6 +34,8 @@ def test_reads_packed_and_plain_whatever_the_name(path: Path, pack) -> None:
     np.testing.assert_array_equal(read_images(path), PIXELS[..., None], strict=True)
     path.write_bytes(pack(header(5, magic=0x0801) + bytes([5, 0, 4, 1, 9])))
     np.testing.assert_array_equal(read_labels(path), np.array([5, 0, 4, 1, 9], np.uint8))
+    path.write_bytes(pack(header(1, magic=0x0801) + bytes([7])))
+    np.testing.assert_array_equal(read_labels(path), np.array([7], np.uint8))
 
 
 PACKED = gzip.compress(WHOLE)

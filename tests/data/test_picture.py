@@ -211,6 +211,10 @@ def test_bad_files_are_known_by_their_header(
             read(path)
 
 
+def test_a_picture_of_the_most_pixels_is_read(tmp_path: Path) -> None:
+    assert header_of(tmp_path, png_of(4096, 4096, b"")) == (4096, 4096, True)
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_cut_files_have_a_header_and_no_pixels(tmp_path: Path, form: str, share: float) -> None:
