@@ -195,16 +195,36 @@ def test_bad_files_are_left_out_and_counted(with_bad_files: Path) -> None:
     assert data.images.flags["C_CONTIGUOUS"]
 
 
-def test_of_many_bad_files_the_first_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "end"), [(10, "found nothing"), (11, "; and 1 more"), (25, "; and 15 more")]
+)
+def test_of_many_bad_files_the_first_are_named(tmp_path: Path, count: int, end: str) -> None:
     put(tmp_path / "good.png")
-    for number in range(25):
+    for number in range(count):
         (tmp_path / f"{number:02}.png").touch()
     with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
-    assert caught.value.args[0].startswith("25 of 26 files")
+    assert caught.value.args[0].startswith(f"{count} of {count + 1} files")
     assert "09.png" in caught.value.cause
     assert "10.png" not in caught.value.cause
-    assert caught.value.cause.endswith("; and 15 more")
+    assert caught.value.cause.endswith(end)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch) -> None:
+    put(tmp_path / "good.png")
+    put(tmp_path / "closed" / "1.png")
+    iterdir = Path.iterdir
+
+    def guarded(folder: Path):  # for root no folder is closed
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    with pytest.raises(DataError, match="1 of 2 files") as caught:
+        load_folder(tmp_path)
+    assert caught.value.cause == "closed: Permission denied"
+    assert len(load_folder(tmp_path, skip_bad=True).images) == 1
 
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
