@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinyddpm.cli.sparkline import BARS, sparkline
 from tinyddpm.errors import CheckpointError
-from tinyddpm.training.config import recipe
+from tinyddpm.training.config import fit_to, recipe
 from tinyddpm.training.overview import Loss, losses, mean_losses, overview, part_ends
 from tinyddpm.training.run_directory import RunDirectory
 
@@ -121,9 +121,10 @@ def test_damage_is_listed_and_hides_no_other_run(cli, damage):
     assert "runs/broken is not a sound run" in err
 
 
-def test_a_missing_run_is_told_as_everywhere(cli):
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_missing_run_is_told_as_everywhere(cli, order):
     make("sound", step=100, saved=[100])
-    code, out, err = cli("runs", "compare", "runs/sound", "runs/nowhere")
+    code, out, err = cli("runs", "compare", *["runs/sound", "runs/nowhere"][::order])
     assert (code, out) == (2, "")
     assert "there is no run in runs/nowhere" in err
 
@@ -204,12 +205,22 @@ def test_two_runs_side_by_side(cli):
     assert lines[-1] == f"{BARS[0] * 20}{' ' * 20}  runs/b"
 
 
-def test_losses_of_other_chains_are_said_to_mean_something_else(cli):
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (replace(CONFIG, diffusion=replace(CONFIG.diffusion, predict="v")), True),
+        (replace(CONFIG, data="mnist"), True),
+        (fit_to(CONFIG, (1, 16, 16, 1), ("cat", "dog")), True),
+        (replace(CONFIG, seed=1), False),
+    ],
+    ids=["chain", "data", "classes", "seed"],
+)
+def test_losses_of_other_chains_data_or_classes_are_said_to_mean_something_else(cli, other, told):
     make("a", step=2)
-    make("b", step=2, config=replace(CONFIG, diffusion=replace(CONFIG.diffusion, predict="v")))
-    make("c", step=2, config=replace(CONFIG, seed=1))
-    assert "do not mean the same" in cli("runs", "compare", "runs/a", "runs/b")[1]
-    assert "do not mean the same" not in cli("runs", "compare", "runs/a", "runs/c")[1]
+    make("b", step=2, config=other)
+    said = cli("runs", "compare", "runs/a", "runs/b")[1]
+    assert ("do not mean the same" in said) == told
+    assert "the same settings" not in said
     assert "the same settings" in cli("runs", "compare", "runs/a", "runs/a")[1]
 
 
