@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -211,7 +212,8 @@ def test_the_data_of_a_run_are_read_as_in_training(tmp_path, monkeypatch):
     dataset = load_data(name, image_size=8, skip_bad=True)
     preset = default_preset(name, dataset.images.shape)
     config = replace(recipe(preset, name), data_dir=str(dataset.folder), skip_bad=True)
-    config = fit_to(config, dataset.images.shape)
+    chain = replace(config.diffusion, variance="learned")  # of twice as many channels
+    config = fit_to(replace(config, diffusion=chain), dataset.images.shape)
     monkeypatch.chdir("/")
     assert data_of(config).fingerprint == dataset.fingerprint
     (tmp_path / "mine").rename(tmp_path / "moved")
@@ -247,3 +249,6 @@ def test_own_files_by_the_names_of_a_known_set_are_used_while_they_are_whole(
     with pytest.raises(MissingFilesError, match="mine lacks train-labels"):
         data_of(config)  # these were trained on, and no others are sought
     assert len(fetched) == 2
+    shutil.rmtree(own)
+    assert data_of(config).folder == cache
+    assert len(fetched) == 4
