@@ -15,6 +15,7 @@ from PIL import Image
 
 from tinyddpm import data
 from tinyddpm.cli.main import commands, main
+from tinyddpm.cli.options import RunPath
 from tinyddpm.training.checkpoint import read, save
 from tinyddpm.training.run_directory import RunDirectory
 
@@ -63,6 +64,20 @@ def test_a_run_goes_by_its_name(trained, tmp_path):
     assert trained("sample", "glyphs-1", "--steps", 2, "--n", 1, "--out", "a.png")[0] == 0
     assert (tmp_path / "a.png").is_file()
     assert trained("runs", "compare", "glyphs-1", "runs/glyphs-1")[0] == 0
+
+
+@pytest.mark.usefixtures("cli")
+def test_what_lies_here_comes_before_the_run_of_its_name():
+    Path("runs/a").mkdir(parents=True)
+    assert RunPath().convert("a", None, None) == Path("runs/a")
+    assert RunPath().convert("b", None, None) == Path("b")
+    Path("a").mkdir()
+    assert RunPath().convert("a", None, None) == Path("a")
+
+
+@pytest.mark.parametrize(("seed", "code"), [(0, 0), (2**32 - 1, 0), (2**32, 2)])
+def test_a_seed_is_a_word_of_the_generator(cli, seed, code):
+    assert cli("train", "--seed", seed, "--print-config")[0] == code
 
 
 def test_the_newest_run_is_sampled(trained, tmp_path):
@@ -454,14 +469,17 @@ def test_learning_rates_that_cannot_be_leave_no_run_behind(cli, tmp_path, lr):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(trained, tmp_path):
+@pytest.mark.parametrize(("args", "steps"), [([], 2), (["--train-steps", 3], 3)])
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(
+    trained, tmp_path, args, steps
+):
     for path in (tmp_path / "runs/glyphs-1/checkpoints").iterdir():
         path.unlink()
-    code, out, err = trained("train", "--resume", "runs/glyphs-1")
+    code, out, err = trained("train", "--resume", "runs/glyphs-1", *args)
     assert code == 0, err
     assert out == "runs/glyphs-1\n"
     lines = (tmp_path / "runs/glyphs-1/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, steps + 1))
 
 
 def test_what_cannot_be_written_is_said_before_the_work(trained, tmp_path, monkeypatch):
@@ -502,6 +520,31 @@ def test_a_run_on_what_was_downloaded_can_be_measured_and_goes_on(cli, fetched, 
     assert code == 0, err
     assert fetched[4:] == ["train-labels-idx1-ubyte.gz"]
     assert "note: " not in err
+
+
+def test_a_run_does_not_go_on_with_other_images(cli):
+    np.save("mine.npy", np.zeros((4, 8, 8), np.uint8))
+    args = ["--data", "mine.npy", "--preset", "glyphs", "--out", "run", *TINY]
+    assert cli("train", *args, "--train-steps", 1)[0] == 0
+    np.save("mine.npy", np.ones((4, 8, 8), np.uint8))
+    code, out, err = cli("train", "--resume", "run", "--train-steps", 2)
+    assert (code, out) == (4, "")
+    assert "trained on other data than this mine" in err
+
+
+@pytest.mark.usefixtures("fetched")
+def test_the_folder_of_the_data_is_found_again_from_another_folder(cli, tmp_path):
+    """It is recorded whole, when a run begins and when it goes on with the data elsewhere."""
+    own = write_mnist(tmp_path / "mine", bars(6, seed=2), bars(4, seed=3))
+    moved, run = tmp_path / "moved", tmp_path / "run"
+    args = ["--data", "mnist", "--data-dir", "mine", "--preset", "glyphs", "--out", "run", *TINY]
+    assert cli("train", *args, "--train-steps", 1)[0] == 0
+    assert read(run / "checkpoints/step-00000001.npz").config["data_dir"] == str(own)
+    own.rename(moved)
+    resume = ["train", "--resume", "run", "--train-steps", 2]
+    code, _, err = cli(*resume, "--data-dir", "moved")
+    assert code == 0, err
+    assert read(run / "checkpoints/step-00000002.npz").config["data_dir"] == str(moved)
 
 
 def test_own_training_images_that_are_gone_are_missed_and_not_replaced(cli, fetched, tmp_path):
