@@ -105,6 +105,20 @@ def test_checkpoints_that_were_given_up_make_no_room_for_others(cli):
         assert needed == pytest.approx(missing * size, rel=0.02)
 
 
+@pytest.mark.parametrize("parameters", [0, 10**6])
+def test_the_metrics_that_are_there_need_no_room(cli, parameters):
+    """Nor do checkpoints larger than the next ones make room for metrics."""
+    assert cli("train", *TINY, "--train-steps", 4, "--preview-every", 0)[0] == 0
+    run = RunDirectory.open(Path("runs/glyphs-1"))
+    config = replace(RunConfig.from_json(run.read_config()), train_steps=99)
+    plan = Plan(config, glyphs(n=1), run, run.latest_checkpoint().checkpoint)
+    needed = room_needed(plan, parameters, save_every=0)
+    assert needed > 0
+    size = run.metrics.stat().st_size
+    run.metrics.unlink()
+    assert room_needed(plan, parameters, save_every=0) == needed + size > needed
+
+
 def test_a_run_without_room_is_refused_and_leaves_nothing(cli, dry, monkeypatch, tmp_path):
     def train(free, *args):
         usage = type(shutil.disk_usage("/"))(10**9, 10**9 - free, free)
