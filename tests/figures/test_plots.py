@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import from_bytes
+from tinyddpm.data.pixels import to_bytes, from_bytes
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import StorageError, UsageError
 from tinyddpm.figures import bound_plots, forward_plots, network_plots, strips
@@ -126,10 +126,40 @@ def test_noised_images_begin_clean_and_end_as_noise():
     assert (again == noise[:3]).all()  # each image has noise of its own
 
 
+def tile(sheet, up, left):
+    """The image so many rows above the last and so many columns before it, (16, 16).
+
+    Each of its pixels is four times as large, and they lie four pixels apart inside the margin.
+    """
+    bottom, right = (sheet.height - 18 - 68 * up, sheet.width - 18 - 68 * left)
+    corner = np.asarray(sheet.convert("L"))[bottom - 64 : bottom, right - 64 : right]
+    return corner[2::4, 2::4].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("up", "schedule"), [(1, NoiseSchedule.linear()), (0, NoiseSchedule.cosine())]
+)
+def test_of_each_digit_the_linear_strip_is_above_the_cosine_one(up, schedule):
+    sheet = strips.noised_strips()
+    x0 = from_bytes(glyphs(10).images[[2, 3, 8]], np.float64)
+    for left, t in ((10, 0), (5, 500), (0, 1000)):
+        expected = to_bytes(strips.noised(x0, schedule, [t])[0])[..., 0]
+        for digit in range(3):
+            found = tile(sheet, up + 2 * (2 - digit), left)
+            np.testing.assert_array_equal(found, expected[digit])
+
+
 def test_the_way_back_ends_in_digits_of_the_data():
     sheet = strips.reverse_trajectory()
-    digits = glyphs(200).images[..., 0]
-    # The last tile of the last row, 16 pixels four times as large, in the corner inside the margin.
-    corner = np.asarray(sheet.convert("L"))[-18 - 64 : -18, -18 - 64 : -18]
-    tile = corner[2::4, 2::4].astype(int)
-    assert np.abs(digits.astype(int) - tile).max(axis=(1, 2)).min() <= 8
+    digits = glyphs(200).images[..., 0].astype(int)
+    for up in range(6):
+        assert np.abs(digits - tile(sheet, up, 0)).max(axis=(1, 2)).min() <= 8
+
+
+def test_the_way_back_begins_in_noise_above_the_mean_of_all_digits():
+    sheet = strips.reverse_trajectory()
+    mean = glyphs(200).images[..., 0].mean(axis=0)
+    for draw in range(3):
+        noisy, foreseen = (tile(sheet, 2 * draw + up, 10) for up in (1, 0))
+        assert np.abs(foreseen - mean).mean() < 20
+        assert np.abs(noisy - mean).mean() > 60
