@@ -183,13 +183,14 @@ def test_frames_that_fail_leave_the_earlier_ones(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
+@pytest.mark.parametrize("name", ["frame-1.png", "frame-001.png.old", "my-frame-001.png"])
+def test_a_folder_with_other_files_is_left_alone(tmp_path, name):
     folder = tmp_path / "frames"
     save_frames(sheets_of(noise(11, (2, 6, 4))), folder)
-    (folder / "frame-1.png").write_text("mine")
+    (folder / name).write_text("mine")
     with pytest.raises(UsageError, match="other files") as refusal:
         save_frames(sheets_of(noise(12, (2, 6, 4))), folder)
-    assert refusal.value.cause == "frame-1.png"
+    assert refusal.value.cause == name
     assert len(list(folder.iterdir())) == 3
     with pytest.raises(UsageError, match="is a file"):
-        save_frames([], folder / "frame-1.png")
+        save_frames([], folder / name)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinyddpm.errors import StorageError
-from tinyddpm.figures.grid import grid, grid_size, save_png
+from tinyddpm.figures.grid import grid, grid_size, save_png, zoom_for
 
 GAP = 96
 
@@ -51,6 +51,13 @@ def test_every_image_lies_in_its_place(
 @pytest.mark.parametrize(("n", "size"), [(1, (1, 1)), (2, (3, 1)), (5, (5, 3)), (16, (7, 7))])
 def test_the_sheet_is_nearly_square(n: int, size: tuple[int, int]) -> None:
     assert grid(np.zeros((n, 1, 1, 1), np.uint8)).size == size == grid_size((n, 1, 1, 1))
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200))
+def test_the_zoom_is_the_largest_that_keeps_56_pixels(height: int, width: int) -> None:
+    zoom = zoom_for((3, height, width, 1))
+    assert zoom == 1 or 1 <= zoom * height <= 56
+    assert (zoom + 1) * height > 56
 
 
 def test_grey_stays_grey_and_colour_colour() -> None:
