@@ -43,3 +43,10 @@ def test_the_fingerprint_sees_contents_and_not_layout_or_name() -> None:
 def test_what_is_no_data_set_is_refused(images, labels, message) -> None:
     with pytest.raises(DataError, match=message):
         Dataset("a", images, labels)
+
+
+def test_every_label_has_a_name_if_any_has() -> None:
+    assert Dataset("a", IMAGES, LABELS, tuple("01234567")).labels is LABELS
+    with pytest.raises(DataError, match=r"labels must lie in 0 … 6") as caught:
+        Dataset("a", IMAGES, LABELS, tuple("0123456"))
+    assert caught.value.cause == "got 7"

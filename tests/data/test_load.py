@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinyddpm.data import LOADERS, load
+from tinyddpm.data.holdings import KNOWN
 from tinyddpm.errors import DataError, UsageError
 
 
@@ -43,3 +44,20 @@ def test_the_built_in_set_needs_nothing_and_takes_no_folder(tmp_path: Path) -> N
     assert train.fingerprint != test.fingerprint
     with pytest.raises(UsageError, match="built in"):
         load("glyphs", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.remote])
+def test_each_known_set_is_sought_at_its_own_mirrors_and_that_is_told(
+    name: str, tmp_path: Path, monkeypatch
+) -> None:
+    def no_network(*_args, **_options):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("tinyddpm.data.download.web.OpenerDirector.open", no_network)
+    monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told: list[str] = []
+    with pytest.raises(DataError, match=f"data set {name} is not on this machine"):
+        load(name, tell=lambda file, mirror: told.append(mirror + file.name))
+    known = KNOWN[name]
+    assert told == [mirror + known.remote[0].name for mirror in known.mirrors]
