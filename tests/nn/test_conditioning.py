@@ -5,6 +5,7 @@ import pytest
 from networks import narrow, random_network
 
 from tinyddpm.kernels.cpu import cpu
+from tinyddpm.nn.embedding import network_time
 from tinyddpm.ops.conv2d import conv2d
 from tinyddpm.ops.group_norm import group_norm, group_norm_backward
 from tinyddpm.ops.kernels import reference
@@ -67,3 +68,7 @@ def test_a_modulated_norm_has_the_gradients_of_scale_and_shift_behind_a_norm(ker
     results = [dx, norm.weight.grad, norm.bias.grad, dscale, dshift]
     for result, exact in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, exact, rtol=0, atol=1e-12)
+
+
+def test_the_papers_first_time_is_the_published_networks_zero():
+    np.testing.assert_array_equal(network_time(np.array([1, 2, 1000])), [0, 1, 999])

@@ -65,10 +65,20 @@ def test_variance_is_a_third_of_one_over_fan_in(name):
         assert np.abs(values).max() <= fan_in**-0.5 * (1 + 1e-6), key
 
 
+def test_labels_start_with_the_variance_of_published_embeddings():
+    """One, of a uniform distribution, as above with b² = 3."""
+    values = UNet(narrow("mnist", classes=99), seed=3).parameters.named()["label.weight"].value
+    deviation = 3 * math.sqrt(4 / 45 / values.size)
+    assert abs(np.mean(values.astype(np.float64) ** 2) - 1) < 6 * deviation
+    assert np.abs(values).max() <= math.sqrt(3) * (1 + 1e-6)
+
+
 def test_the_start_depends_on_the_seed_alone():
     config = narrow("mnist")
     first, again = UNet(config, seed=1).parameters.value, UNet(config, seed=1).parameters.value
     np.testing.assert_array_equal(first, again)
+    unnamed, zero = UNet(config).parameters.value, UNet(config, seed=0).parameters.value
+    np.testing.assert_array_equal(unnamed, zero)
     other = UNet(config, seed=2).parameters.value
     drawn = first != other  # the rest are the zeros and ones that no seed changes
     expected = sum(

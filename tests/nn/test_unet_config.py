@@ -59,6 +59,16 @@ def test_an_embedding_shift_that_leaves_no_frequency_is_refused(shift):
     assert "embedding_shift must be a whole number" in refusal(embedding_shift=0.5)
 
 
+def test_an_embedding_shift_that_leaves_one_frequency_is_accepted():
+    assert UNetConfig(**(GOOD | {"embedding_shift": 3})).embedding_shift == 3
+
+
+def test_a_first_width_without_room_for_as_many_sines_as_cosines_is_refused():
+    message = refusal(channels=(9, 16), groups=1)
+    assert "the first width must be even, for sin and cos: got (9, 16)" in message
+    assert UNetConfig(**(GOOD | {"channels": (8, 9), "groups": 1})).channels == (8, 9)
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_scale_that_is_no_scale_is_refused(scale):
     assert f"time_scale must be positive: got {scale}" in refusal(time_scale=scale)
