@@ -67,7 +67,7 @@ def test_a_run_that_had_to_go_back_is_where_it_goes_on_from(cli):
 
 
 def test_the_table_begins_with_the_run_written_last(cli):
-    for age, name in enumerate(["new", "older", "oldest"]):
+    for age, name in enumerate(["new", "last-but-one", "first"]):  # not the order of the names
         run = make(name, step=1)
         for path in (run.metrics, run.path / "config.json"):
             os.utime(path, (path.stat().st_mtime - 4000 * age,) * 2)
@@ -75,7 +75,7 @@ def test_the_table_begins_with_the_run_written_last(cli):
     assert code == 0
     head, *rows = out.splitlines()
     assert head.split() == ["run", "data", "preset", "step", "state", "loss", "written"]
-    assert [row.split()[0] for row in rows] == ["runs/new", "runs/older", "runs/oldest"]
+    assert [row.split()[0] for row in rows] == ["runs/new", "runs/last-but-one", "runs/first"]
     assert rows[1].split()[1:6] == ["glyphs", "glyphs", "0/100", "stopped", "1.0000"]
     assert rows[1].endswith("1h06m ago")
 
@@ -203,6 +203,7 @@ def test_two_runs_side_by_side(cli):
     assert ["step", "80/100", "40/100"] in [line.split() for line in lines]
     assert lines[-2] == f"{BARS[-1] * 20}{BARS[5] * 20}  runs/a"
     assert lines[-1] == f"{BARS[0] * 20}{' ' * 20}  runs/b"
+    assert cli("runs", "compare", "runs/b", "runs/a")[1].splitlines()[-2:] == lines[:-3:-1]
 
 
 @pytest.mark.parametrize(
