@@ -56,6 +56,7 @@ def test_a_folder_that_nobody_named_was_found(settings, monkeypatch, tmp_path):
     found, named = settings("--data", "mnist"), settings("--data", "mnist", "--data-dir", folder)
     assert found["data-dir"] == {"value": folder, "origin": "where it was found"}
     assert named["data-dir"] == {"value": folder, "origin": "flag --data-dir"}
+    assert settings()["data-dir"] == {"value": "", "origin": "default"}
 
 
 def test_a_file_pins_the_folder_of_the_data_only_if_it_was_named(cli, monkeypatch, tmp_path):
@@ -267,6 +268,18 @@ def test_a_variable_of_no_option_is_noted(cli, monkeypatch):
     assert code == 0
     assert f"{note}TINYDDPM_TRAIN_BATCH?" in err
     assert "SAMPLE" not in err
+
+
+def test_variables_of_a_verb_within_a_verb_are_known(cli, monkeypatch, tmp_path):
+    """And $TINYDDPM_DATA, the folder of data sets, is taken for no option of ``data``."""
+    monkeypatch.setenv("TINYDDPM_DATA", str(tmp_path))
+    monkeypatch.setenv("TINYDDPM_DATA_LIST_JSON", "1")
+    code, out, err = cli("data", "list")
+    assert (code, err) == (0, "")
+    assert json.loads(out)
+    monkeypatch.setenv("TINYDDPM_DATA_LIST_JSN", "1")
+    note = "$TINYDDPM_DATA_LIST_JSN is no option of data; was it meant to be "
+    assert f"{note}TINYDDPM_DATA_LIST_JSON?" in cli("data", "list")[2]
 
 
 def test_a_resumed_run_says_what_it_has_of_itself(cli, settings):
