@@ -145,12 +145,13 @@ def test_a_sampler_of_times_is_part_of_the_checkpoint(dry):
     assert long - short >= 1000 * 10 * 8  # ten losses for each t
 
 
-def test_the_first_step_is_not_counted(dry, monkeypatch):
+def test_the_first_step_is_not_counted(cli, dry, monkeypatch):
     times = {1: 100.0, 2: 3.0, 3: 1.0, 4: 2.0}
     monkeypatch.setattr(module, "_timed", lambda _, step: times[step])
     found = dry("--train-steps", 1000, "--preview-every", 0)
     assert found["step_seconds"] == [3.0, 1.0, 2.0]
     assert found["seconds"] == 2000.0
+    assert "from 3 steps of 1.000 to 3.000 s" in cli("train", "--dry-run", *TINY)[1]
     monkeypatch.setattr(module, "_timed_preview", lambda *_: 7.0)
     assert dry("--train-steps", 1000, "--preview-every", 300)["seconds"] == 2028.0
     assert dry("--train-steps", 900, "--preview-every", 300)["seconds"] == 1821.0
@@ -200,6 +201,23 @@ def test_too_small_a_disk_is_said(cli, monkeypatch):
     assert code == 0
     assert "0.0 MiB are free" in out
     assert "warning: " in err
+
+
+def test_the_room_is_that_where_the_run_lies(cli, dry, monkeypatch, tmp_path):
+    """Which may be another disk than that of the present folder."""
+    args = ["--train-steps", 1, "--preview-every", 0]
+    assert cli("train", *TINY, *args, "--out", "there/run")[0] == 0
+    asked, disk_usage = [], shutil.disk_usage
+
+    def spying(folder):
+        asked.append(folder)
+        return disk_usage(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", spying)
+    dry("--resume", "there/run", "--train-steps", 2, "--preview-every", 0)
+    assert asked == [tmp_path / "there/run"]
+    dry(*args, "--out", "there/another/one")
+    assert asked[1:] == [tmp_path / "there"]
 
 
 @pytest.fixture
