@@ -2,13 +2,15 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import BinaryIO
 
 import pytest
 
 from tinyddpm.errors import StorageError
-from tinyddpm.files import remove_leftovers, write_atomically
+from tinyddpm.files import remove_leftovers, write_atomically, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -90,7 +92,33 @@ def test_what_is_not_a_plain_file_is_not_replaced(tmp_path: Path) -> None:
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     whole, stump = tmp_path / "a.bin", tmp_path / ".a.bin.123-456.part"
+    of_another = tmp_path / "film.part"
     whole.write_bytes(b"whole")
     stump.write_bytes(b"hal")
+    of_another.write_bytes(b"a download that a user has begun")
     remove_leftovers(tmp_path)
-    assert list(tmp_path.iterdir()) == [whole]
+    assert set(tmp_path.iterdir()) == {whole, of_another}
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "ᾱ_t, é\n")
+    assert (tmp_path / "a.txt").read_bytes() == "ᾱ_t, é\n".encode()
+
+
+def test_threads_that_write_one_file_do_not_mix_their_bytes(tmp_path: Path) -> None:
+    path, turns = tmp_path / "a.bin", Barrier(2, timeout=10)
+
+    def write(content: bytes) -> None:
+        def halves(file: BinaryIO) -> None:
+            turns.wait()
+            file.write(content)
+            file.flush()
+            turns.wait()
+            file.write(content)
+
+        write_atomically(path, halves)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [b"one", b"other"]))
+    assert path.read_bytes() in {b"oneone", b"otherother"}
+    assert list(tmp_path.iterdir()) == [path]
