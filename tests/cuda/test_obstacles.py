@@ -79,8 +79,10 @@ def test_what_an_installed_cupy_lacks_is_told(monkeypatch, tmp_path):
 
 def test_a_kernel_that_does_not_compile_is_told(monkeypatch):
     cupy_with(monkeypatch)
-    monkeypatch.setattr(source, "_with_includes", lambda *_: "#error no such thing\n")
-    with pytest.raises(DeviceError, match=r"kernels of silu\.cu\ncause: #error no such thing"):
+    monkeypatch.setattr(source, "_with_includes", lambda *_: "#error no such thing\n#error 2\n")
+    with pytest.raises(
+        DeviceError, match=r"kernels of silu\.cu\ncause: #error no such thing\ntry: "
+    ):
         CupyRuntime().function("silu.cu", "silu")
 
 
