@@ -615,6 +615,7 @@ def test_a_resumed_run_says_where_it_goes_on(trained):
     code, _, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 3)
     assert code == 0
     assert "going on from step 2" in err
+    assert "step 3/3  loss" in err
     assert "sample it with: tinyddpm sample runs/glyphs-1" in err
     code, _, err = trained("sample", "--steps", 1, "--n", 1)
     assert code == 0

@@ -218,6 +218,8 @@ def test_the_room_is_that_where_the_run_lies(cli, dry, monkeypatch, tmp_path):
     assert asked == [tmp_path / "there/run"]
     dry(*args, "--out", "there/another/one")
     assert asked[1:] == [tmp_path / "there"]
+    assert cli("train", "--resume", "there/run", "--train-steps", 2)[0] == 0
+    assert asked[2:] == [tmp_path / "there/run"]
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ import itertools
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from tinyddpm.cli import progress
 from tinyddpm.cli.progress import Progress
+from tinyddpm.cli.train import _SmoothLoss
 
 
 def lines(monkeypatch, capsys, seconds):
@@ -35,6 +37,12 @@ def test_steps_of_any_length_have_a_rate(monkeypatch, capsys, seconds):
     left = {0.5: "15s left", 45.0: "22m30s left"}[seconds]
     assert [line.split("  ")[-2:] for line in told if "step 30/" in line] == [[rate, left]]
     assert told[-1].split("  ")[-3:] == ["step 60/60", rate, "0s left"]
+
+
+def test_the_loss_that_is_shown_is_the_mean_of_the_last_fifty():
+    smooth = _SmoothLoss()
+    shown = [smooth(float(step)) for step in range(1, 101)]
+    assert shown == [np.mean(range(max(1, step - 49), step + 1)) for step in range(1, 101)]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tinyddpm.cli.main import commands
-from tinyddpm.cli.sample import _shoot
+from tinyddpm.cli.sample import _count, _shoot
 from tinyddpm.diffusion.sampling import SampleStep
 from tinyddpm.figures.grid import grid_size
 from tinyddpm.training.model import TrainedModel
@@ -108,6 +108,11 @@ def test_a_row_goes_from_one_sample_to_the_next(images):
         near = np.abs(np.diff(row.astype(int), axis=0)).mean(axis=(1, 2, 3))
         far = np.abs(row[-1].astype(int) - row[0]).mean()
         assert near.max() < far
+
+
+def test_unless_asked_there_are_64_images_or_eight_rows():
+    assert [_count(None, columns, None) for columns in (None, 3, 11)] == [64, 24, 88]
+    assert [_count(6, columns, 0.0) for columns in (None, 3)] == [6, 6]
 
 
 def test_a_row_is_a_row_of_the_picture(sample, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tinyddpm.data.glyphs import glyphs
-from tinyddpm.data.pixels import to_bytes, from_bytes
+from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import StorageError, UsageError
 from tinyddpm.figures import bound_plots, forward_plots, network_plots, strips
