@@ -282,11 +282,27 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(faults(), faults())
 """
+FAULTS_IN_A_THREAD = """
+import resource, threading, numpy as np
+from tinyddpm.kernels.cpu.memory import keep_pages
+assert keep_pages()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    two = [np.ones(40 << 20, np.uint8) for _ in range(2)]  # more than a heap of 64 MiB holds
+    del two
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+thread = threading.Thread(target=lambda: print(faults(), faults()))
+thread.start()
+thread.join()
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_keep_pages_makes_an_array_fault_only_once():
-    run = [sys.executable, "-c", FAULTS_OF_A_LARGE_ARRAY]
+@pytest.mark.parametrize(
+    "program", [FAULTS_OF_A_LARGE_ARRAY, FAULTS_IN_A_THREAD], ids=["alone", "thread"]
+)
+def test_keep_pages_makes_an_array_fault_only_once(program):
+    run = [sys.executable, "-c", program]
     output = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     first, second = map(int, output.split())
     assert second < 64
