@@ -1,6 +1,7 @@
 """Every entry of every table of kernels against the reference, over drawn shapes."""
 
 import dataclasses
+import inspect
 import math
 from typing import NamedTuple
 
@@ -152,6 +153,17 @@ def test_every_entry_has_a_case():
     entries = {f.name for f in dataclasses.fields(Kernels)}
     entries -= {"name", "prepare_linear", "prepare_conv2d"}
     assert entries == set(CASES) | {f"{entry}_backward" for entry in CASES}
+
+
+@pytest.mark.parametrize("entry", CASES)
+def test_an_entry_is_called_like_the_op_it_is_named_after(entry):
+    for name in (entry, f"{entry}_backward"):
+        ours, op = (inspect.signature(getattr(table, name)) for table in (cpu, reference))
+        taken = [
+            [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+            for signature in (ours, op)
+        ]
+        assert taken[0] == taken[1]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
