@@ -11,8 +11,9 @@ from tinyddpm.data.glyphs import glyphs
 from tinyddpm.data.pixels import from_bytes, to_bytes
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.errors import StorageError, UsageError
-from tinyddpm.figures import bound_plots, forward_plots, network_plots, strips
+from tinyddpm.figures import beyond_plots, bound_plots, forward_plots, network_plots, strips
 from tinyddpm.figures.catalogue import PICTURES, PLOTS, write_figure
+from tinyddpm.figures.densities import KINDS, kinds_density, noised_density
 from tinyddpm.nn.config import PRESETS, UNetConfig
 
 
@@ -109,6 +110,38 @@ def test_the_schedules_cross_one_half_where_the_tables_say():
     words = words_of(forward_plots.schedules())
     assert "t = 260" in words
     assert "t = 497" in words
+
+
+def curves(panel):
+    """The (x, y) of each line, (n, 2), by its name in the legend."""
+    return {line.get_label(): line.get_xydata() for line in panel.lines}
+
+
+def test_the_schedules_are_drawn_under_their_names():
+    beta, alpha_bar = map(curves, forward_plots.schedules().axes)
+    (log_snr,) = map(curves, forward_plots.log_snr().axes)
+    t = np.arange(1001)
+    named = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
+    for name, schedule in named.items():
+        for found, table in ((beta, schedule.beta), (log_snr, schedule.log_snr)):
+            np.testing.assert_array_equal(found[name].T, [t[1:], table[1:]])
+        np.testing.assert_array_equal(alpha_bar[name].T, [t, schedule.alpha_bar])
+
+
+def test_guidance_is_drawn_from_all_classes_to_one_and_away_from_the_rest():
+    (found,) = map(curves, beyond_plots.guidance().axes)
+    alpha_bar, means = NoiseSchedule.cosine().alpha_bar[300], []
+    for x, y in (curve.T for curve in found.values()):
+        assert y.sum() * (x[1] - x[0]) == pytest.approx(1)
+        means.append((x * y).sum() / y.sum())
+    assert means == sorted(means)
+    x, both = found["w = −1: all classes"].T
+    _, alone = found["w = 0: the class"].T
+    for drawn, density in (
+        (both, kinds_density(x, alpha_bar)),
+        (alone, noised_density(x, *KINDS[1][1:], alpha_bar)),
+    ):
+        np.testing.assert_allclose(drawn / drawn.max(), density / density.max(), atol=1e-12)
 
 
 def test_the_rectangle_is_beside_the_integral():
