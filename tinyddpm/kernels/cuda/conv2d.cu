@@ -14,7 +14,8 @@
 // K goes by in chunks, of two mma deep, through a ring of STAGES buffers: while one is multiplied,
 // the next STAGES - 1 are on their way. Everything is copied in pieces of 16 bytes, and what lies
 // outside (padding, past the end of K or of a row) is a piece of zeros, so that the product needs no
-// conditions. Channels of operands are multiples of a piece (see operands.cu).
+// conditions. Channels of operands are multiples of a piece (see operands.cu). Registers must suffice
+// for BLOCKS on a multiprocessor.
 #include "prims.cuh"
 #include "gather.cuh"
 
@@ -98,16 +99,17 @@ __device__ __forceinline__ void store_pair(float* row, int column, int columns, 
   }
 }
 
-// A run of channels: K of convolve, and M of weight_gradient, run over it, then over the taps of
-// these channels, then over the next run. The taps of a few channels meet much the same pixels, which
-// are still in the first cache. Where channels are no multiple of a chunk, all of them are one run.
+// Channels in a run. K of convolve, and M of weight_gradient, are in this order: the channels of a
+// run, then the taps of these channels, then the next run. The taps of a few channels meet much the
+// same pixels, which are still in the first cache. Where channels are no multiple of a chunk, all of
+// them are one run.
 __device__ __forceinline__ int run_of(int channels) {
   return channels % CHUNK_K ? channels : CHUNK_K;
 }
 
-// ---- convolve: in shared memory, a row of A or B is the chunk's K for one m or n, 64 bytes. Pieces
-// change places from one pair of rows to the next: so the eight rows that a matrix is loaded from lie
-// in different banks, and so do the two that are written at once.
+// ---- convolve: in shared memory, a row of A or B is the chunk's K for one m or n: 64 bytes, without
+// a gap, so that the two rows that eight threads write at once lie in different banks. Pieces change
+// places from one pair of rows to the next, and so do the eight that a matrix is loaded from.
 
 constexpr int PITCH = 64;
 
@@ -115,7 +117,8 @@ __device__ __forceinline__ int place_of_piece(int row, int piece) {
   return row * PITCH + 16 * (piece ^ row / 2 % 4);
 }
 
-// Where a thread's matrices of the first step begin in A and B; the second's are two pieces further.
+// Where, in bytes, a thread's matrices of the first step begin in A and B; of the second, that is
+// exchanged by 32.
 __device__ __forceinline__ int first_of_a() {
   int lane = threadIdx.x % 32;
   return place_of_piece(warp_m() + lane % 16, lane / 16);
@@ -157,7 +160,7 @@ __device__ __forceinline__ void advance(Place& k, int channels, int run, int c_i
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
          const float* residual, float* ALIGNED y, int to_next_bias, int to_next_residual,
          int transpose, int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out,
@@ -170,7 +173,8 @@ convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* b
   int m0 = blockIdx.x / tiles_n * TILE_M, n0 = blockIdx.x % tiles_n * TILE_N;
   if (m0 >= results(g)) return; // a smaller phase than the first
 
-  constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once, eights of them
+  constexpr int ROWS = THREADS / CHUNK_PIECES; // rows that are copied at once
+  static_assert(ROWS % 8 == 0, "a thread's pieces must have the same place in each of its rows");
   int row = threadIdx.x / CHUNK_PIECES, piece = threadIdx.x % CHUNK_PIECES, depth = kh * kw * c_in;
   Row rows[COPIES_M];
 #pragma unroll
@@ -268,7 +272,7 @@ __device__ __forceinline__ void load_columns(Factors& f, const unsigned char* a,
   }
 }
 
-// What a number in M stands for; beyond the end, a channel that is none.
+// What a number in M stands for; beyond the end of M, a channel beyond c_in.
 struct Weight {
   int tap, channel;
 };
@@ -280,7 +284,7 @@ __device__ __forceinline__ Weight weight_of(int m, int taps, int run) {
 
 // Block z adds up its share of the pixels into partial[z], (kh, kw, channels_in, channels_out), of
 // which x and dy have c_in and c_out with their padding.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 weight_gradient(const OPERAND* ALIGNED x, const OPERAND* ALIGNED dy, float* ALIGNED partial, int images,
                 int in_h, int in_w, int c_in, int channels_in, int out_h, int out_w, int c_out,
                 int channels_out, int kh, int kw, int stride, int before) {

@@ -28,13 +28,17 @@ _PART = 512  # pixels: a shorter part of a sum over pixels is not worth a block
 
 
 class Tile(NamedTuple):
-    """The part of a product that one block computes with its warps, and its ring of buffers."""
+    """The part of a product that one block computes with its warps, and its ring of buffers.
+
+    ``blocks`` of them must find registers on one multiprocessor.
+    """
 
     m: int
     n: int
     warps_m: int
     warps_n: int
     stages: int
+    blocks: int
 
     @property
     def threads(self) -> int:
@@ -43,7 +47,7 @@ class Tile(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: rows of 64 bytes, and what the weight gradient leaves between its rows."""
+        """Of a block: rows of 64 bytes, and 1024 for the weight gradient's gaps between rows."""
         return self.stages * (64 * (self.m + self.n) + 1024)
 
     def number(self, m: int, n: int) -> int:
@@ -51,13 +55,13 @@ class Tile(NamedTuple):
         return blocks(m, self.m) * blocks(n, self.n)
 
 
-HUGE = Tile(256, 128, 4, 2, stages=3)  # in bf16, 85 operations for each byte that is copied
-LARGE = Tile(128, 128, 2, 4, stages=4)  # 64
-MIDDLE = Tile(128, 64, 2, 2, stages=3)  # 43
-NARROW = Tile(128, 32, 4, 1, stages=4)  # 26
-SMALL = Tile(64, 64, 2, 2, stages=4)  # 32
+HUGE = Tile(256, 128, 4, 2, stages=3, blocks=1)  # in bf16, 85 operations a byte copied
+LARGE = Tile(128, 128, 2, 4, stages=4, blocks=2)  # 64
+MIDDLE = Tile(128, 64, 2, 2, stages=3, blocks=4)  # 43
+NARROW = Tile(128, 32, 4, 1, stages=4, blocks=5)  # 26
+SMALL = Tile(64, 64, 2, 2, stages=4, blocks=5)  # 32
 TILES = (HUGE, LARGE, MIDDLE, NARROW, SMALL)
-FP32 = Tile(64, 64, 8, 1, stages=0)  # as written in conv2d_fp32.cu
+FP32 = Tile(64, 64, 8, 1, stages=0, blocks=0)  # as written in conv2d_fp32.cu
 
 
 def tile_for(m: int, n: int, copies: int) -> Tile:
@@ -83,6 +87,7 @@ def conv2d_defines(precision: Precision, tile: Tile) -> Defines:
         "WARPS_M": tile.warps_m,
         "WARPS_N": tile.warps_n,
         "STAGES": tile.stages,
+        "BLOCKS": tile.blocks,
     }
 
 
