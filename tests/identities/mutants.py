@@ -273,7 +273,7 @@ MUTANTS = {
             "schedule.beta[timesteps[1:]]",
         ),
         Mutant(sampling, "diffusion.timesteps[t])", "t)"),
-        Mutant(respacing, "np.linspace(T - 1, 0, steps)", "np.linspace(T - 1, 1, steps)"),
+        Mutant(respacing, "(T - 1) / (steps - 1)", "(T - 2) / (steps - 1)"),
         Mutant(gaussian, "timesteps=self.timesteps[kept]", "timesteps=None"),
     ],
     "xxii": [
