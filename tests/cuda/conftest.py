@@ -5,6 +5,7 @@ import sys
 import fake_cupy
 import nvrtc
 import pytest
+import simulator
 from host_arrays import HostArrays
 from ptx_simulator import PtxRuntime
 from simulator import COMPILER, SimRuntime
@@ -43,12 +44,15 @@ def ptx(request):
     return _simulated(request, eager=False, runtime=PtxRuntime)
 
 
+PTX = pytest.param("ptx", marks=pytest.mark.cuda_compile)
 REAL = pytest.param("gpu", marks=pytest.mark.cuda)
 
 
-@pytest.fixture(params=["simulated", "ptx", REAL])
+@pytest.fixture(params=["simulated", PTX, REAL])
 def card(request):
-    """Simulated GPUs, and a real one to which NumPy's arrays are taken for every launch."""
+    """Simulated GPUs, of the sources and of their PTX, and a real one to which NumPy's arrays are
+    taken for every launch.
+    """
     if request.param == "gpu":
         return HostArrays(request.getfixturevalue("gpu"))
     if request.param == "ptx":
@@ -56,9 +60,9 @@ def card(request):
     return _simulated(request, eager=False)
 
 
-@pytest.fixture(params=["eager", "late", "ptx", REAL])
+@pytest.fixture(params=["eager", "late", PTX, REAL])
 def device(request):
-    """Simulated GPUs, one with either behaviour of asynchronous copies, and a real one."""
+    """Simulated GPUs, whose copies are early or late, one that executes PTX, and a real one."""
     if request.param in ("ptx", "gpu"):
         return request.getfixturevalue(request.param)
     return _simulated(request, eager=request.param == "eager")
@@ -68,6 +72,23 @@ def _simulated(request, *, eager, runtime=SimRuntime):
     if COMPILER is None:
         pytest.skip("no C++ compiler to simulate CUDA with")
     return runtime(request.config.cache.mkdir("cuda_sim"), eager=eager)
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """A function that puts a bug into the sources of the kernels, in the place of what is right."""
+    whole, places = simulator.source, []
+
+    def planted(right, wrong):
+        def source(file, defines):
+            text = whole(file, defines)
+            places.append(right in text)
+            return text.replace(right, wrong)
+
+        monkeypatch.setattr(simulator, "source", source)
+
+    yield planted
+    assert any(places)
 
 
 @pytest.fixture

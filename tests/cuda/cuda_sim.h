@@ -70,7 +70,7 @@ static jmp_buf scheduler;
 static int current;
 static std::function<void()> body;
 static unsigned char* dynamic_shared;
-static size_t dynamic_bytes;
+static size_t shared_bytes_in_use;
 static bool eager_copies;
 static std::string failure;
 
@@ -227,7 +227,7 @@ inline int launch(const unsigned* grid, const unsigned* block, size_t shared_byt
   slots.resize((threads + 31) / 32 * 32 * SLOT);
   std::vector<unsigned char> memory(shared_bytes + 1024);
   dynamic_shared = (unsigned char*)(((uintptr_t)memory.data() + 1023) & ~(uintptr_t)1023);
-  dynamic_bytes = shared_bytes;
+  shared_bytes_in_use = shared_bytes;
   body = kernel;
   eager_copies = eager;
   failure.clear();

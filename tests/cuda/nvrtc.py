@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import importlib.util
+import os
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,10 @@ OPTIONS = [
     "--device-as-default-execution-space",
     "--ptxas-options=-v",
 ]
+
+
+class CompileError(Exception):
+    """A source does not compile, here or in the simulator: no result that a test may expect."""
 
 
 class Usage(NamedTuple):
@@ -53,16 +58,25 @@ def compile_cubin(text, arch, cache):
     if not path.exists():
         cubin, log = _compiled(text, arch)
         path.with_suffix(".log").write_text(log)
-        path.write_bytes(cubin)
+        _keep(path, cubin)
     return path.read_bytes(), _usages(path.with_suffix(".log").read_text())
 
 
 def compile_ptx(text, cache):
-    """Return the PTX of a complete source, which is kept as that of ``compile_cubin`` is."""
-    path = Path(cache, hashlib.sha256(repr((VERSION, OPTIONS, text)).encode()).hexdigest()[:24])
+    """Return the PTX of a complete source, from the folder ``cache`` if it was compiled before."""
+    key = repr((VERSION, OPTIONS, text)).encode()
+    path = Path(cache, hashlib.sha256(key).hexdigest()[:24])
     if not path.exists():
-        path.write_bytes(_compiled(text, "compute_80", "PTX")[0].rstrip(b"\0"))
+        ptx, _ = _compiled(text, "compute_80", "PTX")
+        _keep(path, ptx.rstrip(b"\0"))
     return path.read_text()
+
+
+def _keep(path, content):
+    """Write all of a file or nothing: whoever finds it takes it for whole."""
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _compiled(text, arch, what="CUBIN"):
@@ -74,7 +88,7 @@ def _compiled(text, arch, what="CUBIN"):
     )
     log = _bytes(program, "ProgramLog").rstrip(b"\0").decode()
     if failed:
-        raise AssertionError(f"{arch}: {log}")
+        raise CompileError(f"{arch}: {log}")
     code = _bytes(program, what)
     _check(LIBRARY.nvrtcDestroyProgram(ctypes.byref(program)))
     return code, log
@@ -89,7 +103,8 @@ def _bytes(program, what):
 
 
 def _check(result):
-    assert result == 0, f"NVRTC error {result}"
+    if result:
+        raise CompileError(f"NVRTC error {result}")
 
 
 def _usages(log):

@@ -9,10 +9,11 @@
 #include <cfenv>
 #include <cfloat>
 
-static const uint64_t WINDOW = 1024; // address 0 is nobody's, as on a card
+static const uint64_t WINDOW = 1024; // what lies before is reserved, as on a card
 
+// The type of a parameter from which T is not deduced.
 template <class T> struct Exactly { using type = T; };
-template <class T> using exactly = typename Exactly<T>::type; // is converted to, never deduced
+template <class T> using exactly = typename Exactly<T>::type;
 
 template <class To, class From> To ptx_bits(From from) {
   static_assert(sizeof(To) == sizeof(From), "a move between registers of different sizes");
@@ -35,7 +36,7 @@ inline char* ptx_global(uint64_t address, size_t bytes) {
 
 inline char* ptx_shared(uint64_t address, size_t bytes) {
   if (address % bytes) sim::fail("an address of shared memory is not aligned");
-  if (address < WINDOW || address + bytes > WINDOW + sim::dynamic_bytes)
+  if (address < WINDOW || address + bytes > WINDOW + sim::shared_bytes_in_use)
     sim::fail("an address outside of the block's shared memory");
   return (char*)sim::dynamic_shared + (address - WINDOW);
 }
@@ -121,7 +122,9 @@ template <class D> void ptx_selp_b64(D& d, exactly<D> a, exactly<D> b, bool firs
 }
 template <class D, class A> void ptx_mov_b32(D& d, A a) { d = ptx_bits<D>(a); }
 template <class D, class A> void ptx_mov_b64(D& d, A a) { d = ptx_bits<D>(a); }
-inline void ptx_mov_b32(uint32_t& d, uint16_t low, uint16_t high) { d = low | (uint32_t)high << 16; }
+inline void ptx_mov_b32(uint32_t& d, uint16_t low, uint16_t high) {
+  d = low | (uint32_t)high << 16;
+}
 inline void ptx_mov_b64(double& d, uint32_t low, uint32_t high) {
   d = ptx_double(low | (uint64_t)high << 32);
 }
@@ -136,15 +139,17 @@ inline void ptx_mov_b64(uint32_t& low, uint32_t& high, double a) {
 #define TWO(name, D, T, value) inline void ptx_##name(D& d, T a, T b) { d = (value); }
 #define THREE(name, D, T, value) inline void ptx_##name(D& d, T a, T b, T c) { d = (value); }
 
-#define COMPARE(type, T)                                                                         \
+#define EQUAL(type, T)                                                                           \
   TWO(setp_eq_##type, bool, T, a == b)                                                           \
-  TWO(setp_ne_##type, bool, T, a != b)                                                           \
+  TWO(setp_ne_##type, bool, T, a != b)
+#define COMPARE(type, T)                                                                         \
+  EQUAL(type, T)                                                                                 \
   TWO(setp_lt_##type, bool, T, a < b)                                                            \
   TWO(setp_le_##type, bool, T, a <= b)                                                           \
   TWO(setp_gt_##type, bool, T, a > b)                                                            \
   TWO(setp_ge_##type, bool, T, a >= b)
-COMPARE(b32, uint32_t)
-COMPARE(b64, uint64_t)
+EQUAL(b32, uint32_t)
+EQUAL(b64, uint64_t)
 COMPARE(s16, int16_t)
 COMPARE(u16, uint16_t)
 COMPARE(s32, int32_t)
@@ -220,7 +225,6 @@ TWO(add_ftz_f32, float, float, ftz(ftz(a) + ftz(b)))
 TWO(sub_ftz_f32, float, float, ftz(ftz(a) - ftz(b)))
 TWO(mul_ftz_f32, float, float, ftz(ftz(a) * ftz(b)))
 TWO(div_rn_ftz_f32, float, float, ftz(ftz(a) / ftz(b)))
-TWO(min_ftz_f32, float, float, std::fmin(ftz(a), ftz(b)))
 TWO(max_ftz_f32, float, float, std::fmax(ftz(a), ftz(b)))
 THREE(fma_rn_ftz_f32, float, float, ftz(std::fma(ftz(a), ftz(b), ftz(c))))
 ONE(rcp_rn_ftz_f32, float, float, ftz(1 / ftz(a)))
@@ -229,7 +233,7 @@ ONE(rsqrt_approx_ftz_f32, float, float, 1 / std::sqrt(ftz(a)))
 ONE(ex2_approx_ftz_f32, float, float, ftz(std::exp2(ftz(a))))
 inline void ptx_fma_rm_ftz_f32(float& d, volatile float a, float b, float c) {
   std::fesetround(FE_DOWNWARD);
-  volatile float sum = std::fma(a, b, c);
+  volatile float sum = std::fma(ftz(a), ftz(b), ftz(c));
   std::fesetround(FE_TONEAREST);
   d = ftz(sum);
 }
@@ -337,5 +341,5 @@ inline void ptx_ldmatrix_sync_aligned_m8n8_x4_trans_shared_b16(
 MMA(m16n8k16_row_col_f32_bf16_bf16_f32, mma_bf16)
 MMA(m16n8k8_row_col_f32_tf32_tf32_f32, mma_tf32)
 
-// A number where an instruction takes bits would be converted; it must be moved.
+// A float that is passed where an instruction takes bits would be converted: that is an error.
 #pragma GCC diagnostic error "-Wfloat-conversion"

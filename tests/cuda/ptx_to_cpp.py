@@ -1,8 +1,8 @@
 """What NVRTC makes of the kernels, PTX, as C++ for the simulator: instruction by instruction.
 
 The simulator compiles the sources themselves, by another compiler and without their inline PTX.
-Here the text that a card would be given runs: its instructions in the order in which NVRTC put
-them, its addresses of shared memory, its alignments (``ptx_sim.h``).
+Here the text runs that a card would be given, with NVRTC's order of the instructions, its places in
+shared memory and its alignments (``ptx_sim.h``).
 """
 
 import re
@@ -26,7 +26,6 @@ _FUNCTION = re.compile(
 _SHARED = re.compile(r"(\.extern )?\.shared \.align (\d+) \.b8 (\w+)\[(\d*)\];")
 _STATEMENT = re.compile(r"(?:@(!?)%(\w+)\s+)?(\S+)\s*(.*);", re.S)
 _CALL = re.compile(r"\((\w+)\),\s*(\w+),\s*(\(.*\))", re.S)
-WINDOW = 1024  # where shared memory begins, as in ptx_sim.h
 
 
 def to_cpp(ptx, pointers):
@@ -59,7 +58,7 @@ def _symbols(arrays):
     lines, place = [], 0
     for _, align, name, size in arrays:
         place += -place % int(align)
-        lines.append(f"const uint32_t {name} = {WINDOW + place};")
+        lines.append(f"const uint32_t {name} = WINDOW + {place};")
         place += int(size or 0)
     return " ".join(lines), place
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from builds import BUILDS
 from host_memory import HostMemory
+from nvrtc import CompileError
 
 from tinyddpm.kernels.cuda.runtime import Function, check_launch, exact_arguments
 from tinyddpm.kernels.cuda.source import signatures, source
@@ -27,6 +28,7 @@ COMPILER = shutil.which("c++") or shutil.which("g++")
 FUSED = ["-ffp-contract=fast", "-fexpensive-optimizations"]
 if PROCESSOR.exists() and " fma " in PROCESSOR.read_text():
     FUSED.append("-mfma")
+# Warnings are not printed; of one, ptx_sim.h makes an error.
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", *FUSED]
 MARGIN = 4096  # bytes of NaN on either side of an array: more than what a planted bug writes there
 STACKS = np.empty((1024, 128 * 1024), np.uint8)  # of the threads of a block
@@ -44,7 +46,7 @@ def build_library(text, parameters, cache, flags=FLAGS):
             command = [COMPILER, *flags, "-I", HERE, unit, "-o", unit.with_suffix(".so")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise AssertionError(f"the simulator cannot compile this:\n{done.stderr}")
+                raise CompileError(f"the simulator cannot compile this:\n{done.stderr}")
             os.replace(unit.with_suffix(".so"), path)
     library = ctypes.CDLL(str(path))
     library.sim_failure.restype = ctypes.c_char_p

@@ -63,7 +63,9 @@ def buffers(trainer):
     return [parameters.value, parameters.grad, *(getattr(trainer, name) for name in STATE)]
 
 
-@pytest.mark.parametrize("cupy", ["sim", "ptx"], indirect=True)
+@pytest.mark.parametrize(
+    "cupy", ["sim", pytest.param("ptx", marks=pytest.mark.cuda_compile)], indirect=True
+)
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("fp32", 1e-6), ("tf32", 3e-3), ("bf16", 3e-2)]
 )

@@ -130,7 +130,9 @@ def test_what_is_not_a_number_is_not_clipped_to_one(sim):
         assert np.isnan(step.x).all()
 
 
-@pytest.mark.parametrize("cupy", ["sim", "ptx"], indirect=True)
+@pytest.mark.parametrize(
+    "cupy", ["sim", pytest.param("ptx", marks=pytest.mark.cuda_compile)], indirect=True
+)
 def test_captured_walks_in_parts_are_the_reference(cupy, monkeypatch):
     """The network's own kernels, batches of two of five images, and what is launched is frozen.
 
