@@ -29,8 +29,8 @@ def strided_timesteps(T: int, steps: int) -> IntArray:
         )
     if steps == 1:
         return np.array([0, T])
-    # Strides are added up one by one, as in the published code: at .5 it depends on that whether a
-    # time is rounded up or down.
+    # Strides are added up one by one, as in the published code: where a time ends in .5, the error
+    # of these sums decides whether it is rounded up or down.
     strides = np.full(steps - 1, (T - 1) / (steps - 1))
     strided = np.rint(np.cumsum([0.0, *strides])).astype(np.int64) + 1
     return np.concatenate([[0], strided])

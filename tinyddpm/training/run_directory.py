@@ -173,7 +173,8 @@ class RunDirectory:
         """Return the checkpoint files, the latest step first.
 
         Raises:
-            CheckpointError: their folder cannot be read, for which no run is to begin anew.
+            CheckpointError: their folder cannot be read. That must not look like a run without
+                checkpoints, which would begin anew.
         """
         try:
             files = list(self.checkpoints.iterdir())

@@ -31,8 +31,8 @@ class Shard(NamedTuple):
         step: of the training.
         version: of the weights: how many times they have been prepared.
         number: of the shard.
-        places: (N,) of its images in the batch.
-        indices: (N,) of its images in the data set.
+        places: (N,) the places of its images in the batch.
+        indices: (N,) their places in the data set.
         t: (N,) their times.
         dlosses: (N,) the weight of each image's loss in the loss of the batch, float32.
     """

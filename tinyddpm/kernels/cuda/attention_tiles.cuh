@@ -59,10 +59,12 @@ __device__ __forceinline__ void copy_tile(float* tile, int ld, const Tokens& m, 
   }
 }
 
-// A float as a factor of the tensor cores, where they multiply.
-__device__ __forceinline__ float factor(float x) { return TENSOR ? to_float(to_tf32(x)) : x; }
+// Rounded to TF32 where the tensor cores multiply.
+__device__ __forceinline__ float rounded_factor(float x) {
+  return TENSOR ? to_float(to_tf32(x)) : x;
+}
 
-// Loads what load_matrices does, of floats, rounded.
+// load_matrices of floats, each rounded to TF32.
 __device__ __forceinline__ void load_factors(tf32 r[4], const float* row) {
   load_matrices(r, row);
 #pragma unroll
@@ -109,7 +111,7 @@ __device__ __forceinline__ void add_scores(Sums sums[COLUMNS / 8], const float* 
 #endif
 }
 
-// sums += this warp's 16 rows of the weights, each a factor() already, times CHUNK columns of the
+// sums += this warp's 16 rows of the weights, rounded already, times CHUNK columns of the
 // matrix; `depth` columns of the weights count.
 __device__ __forceinline__ void add_product(Sums sums[CHUNK / 8], const float* weights,
                                             const float* matrix, int depth) {
@@ -190,8 +192,8 @@ __device__ __forceinline__ void add_weighted(Sums result[WIDTH / 8], Sums weight
 #pragma unroll
   for (int j = 0; j < COLUMNS / 8; j++) { // read by this warp alone
     const float* w = weights[j];
-    *(float2*)(to + 8 * j) = {factor(w[0]), factor(w[1])};
-    *(float2*)(to + 8 * LD_WEIGHTS + 8 * j) = {factor(w[2]), factor(w[3])};
+    *(float2*)(to + 8 * j) = {rounded_factor(w[0]), rounded_factor(w[1])};
+    *(float2*)(to + 8 * LD_WEIGHTS + 8 * j) = {rounded_factor(w[2]), rounded_factor(w[3])};
   }
   auto copy = [&](int c) {
     if (c < WIDTH && column + c < matrix.width)
