@@ -310,22 +310,17 @@ inline void ptx_cp_async_ca_shared_global(uint64_t to, uint64_t from, int size, 
 inline void ptx_cp_async_commit_group() { copy_commit(); }
 inline void ptx_cp_async_wait_group(int pending) { sim::copy_wait(pending); }
 
-inline void ptx_ldmatrix_sync_aligned_m8n8_x4_shared_b16(
-    uint32_t& d0, uint32_t& d1, uint32_t& d2, uint32_t& d3, uint64_t row,
-    int line = __builtin_LINE()) {
-  ptx_aligned(line);
-  unsigned r[4];
-  load_matrices(r, ptx_shared(row, 16));
-  d0 = r[0], d1 = r[1], d2 = r[2], d3 = r[3];
-}
-inline void ptx_ldmatrix_sync_aligned_m8n8_x4_trans_shared_b16(
-    uint32_t& d0, uint32_t& d1, uint32_t& d2, uint32_t& d3, uint64_t row,
-    int line = __builtin_LINE()) {
-  ptx_aligned(line);
-  unsigned r[4];
-  load_matrices_transposed(r, ptx_shared(row, 16));
-  d0 = r[0], d1 = r[1], d2 = r[2], d3 = r[3];
-}
+#define LOAD_MATRICES(name, twin)                                                                \
+  inline void ptx_ldmatrix_sync_aligned_##name(uint32_t& d0, uint32_t& d1, uint32_t& d2,         \
+                                               uint32_t& d3, uint64_t row,                       \
+                                               int line = __builtin_LINE()) {                    \
+    ptx_aligned(line);                                                                           \
+    unsigned r[4];                                                                               \
+    twin(r, ptx_shared(row, 16));                                                                \
+    d0 = r[0], d1 = r[1], d2 = r[2], d3 = r[3];                                                  \
+  }
+LOAD_MATRICES(m8n8_x4_shared_b16, load_matrices)
+LOAD_MATRICES(m8n8_x4_trans_shared_b16, load_matrices_transposed)
 
 #define MMA(name, twin)                                                                          \
   inline void ptx_mma_sync_aligned_##name(                                                       \

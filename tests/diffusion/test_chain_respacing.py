@@ -47,7 +47,7 @@ def published_timesteps(T, steps):
 
 @pytest.mark.parametrize("T", [24, 50, 500, 1000, 4000])
 def test_the_steps_kept_are_the_published_ones(T):
-    """Where many of them lie between two times, as 501 of 1000 do, too."""
+    """Where one lies half-way between two times, as the middle one of 501 in 1000 does, too."""
     for steps in range(2, min(T, 600) + 1):
         kept = [t + 1 for t in published_timesteps(T, steps)]
         assert strided_timesteps(T, steps).tolist() == [0, *kept], steps

@@ -84,7 +84,7 @@ def measure_speed(request: SpeedRequest) -> None:
 
 
 def measure(settings: Settings) -> Report:
-    """Measure on the device of ``settings``, if not a step is too large for this machine."""
+    """Measure on the device of ``settings``; on a CPU, if its memory can hold a step at all."""
     if settings.device == "cuda":
         return on_cuda.measure(settings, say)
     config, threads = settings.config(), settings.threads or available_cores()
