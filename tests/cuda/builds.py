@@ -39,11 +39,20 @@ BUILDS = {
     "update.cu": [UPDATE_DEFINES],
 }
 BUILDS["dropout.cu"] = list(DROPOUT_DEFINES.values())
+# x and y of a norm, and x, dy and dx: of any norm, and of one whose x is a convolution's alone.
 BUILDS["group_norm.cu"] = [
-    group_norm_defines(vector, silu=silu, result=result)
+    group_norm_defines(vector, silu=silu, x="f4", y=y)
     for vector in (1, 4)
     for silu in (False, True)
-    for result in ("f4", "u2", "u4")
+    for y in ("f4", "u2", "u4")
+] + [group_norm_defines(4, silu=True, x="u2", y="u2")]
+BUILDS["group_norm_backward.cu"] = [
+    group_norm_defines(vector, silu=silu, x="f4", dy=dy, dx="f4")
+    for vector in (1, 4)
+    for silu, dy in ((False, "f4"), (True, "f4"), (True, "u2"))
+] + [
+    group_norm_defines(4, silu=True, x=x, dy=dy, dx=dx)
+    for x, dy, dx in (("f4", "f4", "u4"), ("u2", "f4", "u2"), ("u2", "u2", "u2"))
 ]
 BUILDS["silu.cu"] = [silu_defines(result) for result in ("f4", "u2", "u4")]
 BUILDS["attention.cu"] = [
@@ -52,7 +61,9 @@ BUILDS["attention.cu"] = [
     for precision in ("fp32", "tf32")
 ]
 BUILDS["conv2d.cu"] = [
-    conv2d_defines(precision, tile) for precision in ("tf32", "bf16") for tile in TILES
+    conv2d_defines(precision, tile, result)
+    for precision, result in (("tf32", "f4"), ("bf16", "f4"), ("bf16", "u2"))
+    for tile in TILES
 ]
 BUILDS["conv2d_fp32.cu"] = [{}]
 BUILDS["operands.cu"] = [operands_defines(precision) for precision in FORMATS]

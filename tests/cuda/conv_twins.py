@@ -20,7 +20,7 @@ def normals(seed, *shape):
 
 def placed(runtime, array):
     """A copy among the arrays of the device, so that NaN is read next to it."""
-    copy = runtime.empty(array.shape)
+    copy = runtime.empty(array.shape, array.dtype)
     runtime.upload(array, copy)
     return copy
 

@@ -51,9 +51,9 @@ WHOLE_NORM = {
     ),
     "means of one slab are read before they are written": (
         "  __syncthreads();\n  for (int c = s.channel; c < s.channels; c += s.stride) {\n"
-        "    Channel<const float> of_x = channel_of(x, x_rest, s, c);\n    const float *of_dy",
+        "    Channel<const X> of_x = channel_of(x, x_rest, s, c);\n    const DY* of_dy",
         "  for (int c = s.channel; c < s.channels; c += s.stride) {\n"
-        "    Channel<const float> of_x = channel_of(x, x_rest, s, c);\n    const float *of_dy",
+        "    Channel<const X> of_x = channel_of(x, x_rest, s, c);\n    const DY* of_dy",
     ),
     "the weight is forgotten in one slab's means": (
         "mean_of(over_group(table, g, s, weight)",
@@ -101,6 +101,18 @@ NORM_FOR_A_PRODUCT = {
         "{ return __float_as_uint(x) >> 16; }",
     ),
     "tf32 is not rounded": ("{ return to_tf32(x); }", "{ return __float_as_uint(x); }"),
+}
+
+BETWEEN = {
+    "the sums of dx lie image by image": (
+        "dx_sums += (size_t)(blockIdx.x * gridDim.y + blockIdx.y)",
+        "dx_sums += (size_t)(blockIdx.y * gridDim.x + blockIdx.x)",
+    ),
+    "the sums of dx are those of one row": (
+        "add_rows(table, s.rows, s.channels);",
+        "__syncthreads();",
+    ),
+    "the sums of dx begin anew with every pixel": ("sum.at[i] += d.at[i];", "sum = d;"),
 }
 
 DROPOUT = {

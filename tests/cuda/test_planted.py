@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import simulator
 import test_batch
+import test_between
 import test_device_walk
 import test_dropout
 import test_gradients
@@ -22,6 +23,7 @@ from conv_twins import normals
 from planted import (
     ATTENTION,
     BATCH,
+    BETWEEN,
     DROPOUT,
     GRADIENTS,
     GROUP_NORM,
@@ -81,6 +83,15 @@ def joined_norm_is_right(device):
 def joined_operand_is_right(device):
     for widths, precision in (((8, 16), "bf16"), ((10, 14), "tf32"), ((6, 7), "fp32")):
         test_joined.test_both_are_packed_as_one(device, widths, precision)
+    return True
+
+
+def what_lies_between_is_right(device):
+    test_between.test_a_convolution_writes_bf16_for_a_norm_in_bf16(device, "bf16", 24)
+    for slab in (700, 8192):
+        test_between.test_a_norm_reads_it_and_gives_back_an_operand_with_its_sums(
+            device, "bf16", 24, slab, of_each_image=False
+        )
     return True
 
 
@@ -148,6 +159,7 @@ CHECKS = [
     (modulated_norm_is_right, MODULATED_NORM),
     (joined_norm_is_right, JOINED_NORM),
     (joined_operand_is_right, JOINED_OPERAND),
+    (what_lies_between_is_right, BETWEEN),
     (dropout_is_right, DROPOUT),
     (attention_is_right, ATTENTION),
     (batch_is_right, BATCH),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tinyddpm.kernels.cuda.joined import Parts
 from tinyddpm.kernels.cuda.table import cuda_table
 from tinyddpm.nn.config import UNetConfig
 from tinyddpm.nn.unet import UNet
@@ -112,6 +114,31 @@ def test_network_has_the_gradient_of_the_reference(sim, preset, precision):
     assert precision == "fp32" or min(errors) > 1e-5  # the precision asked for is in use
     for a, b in zip(fast.parameters, exact.parameters, strict=True):
         assert relative_error(a.grad, b.grad) < 10 * TOLERANCES[precision], a.name
+
+
+@pytest.mark.parametrize("preset", ["cifar10", "cifar10-improved"])
+def test_what_lies_between_products_and_norms_is_bf16_in_bf16(sim, preset):
+    """Every block has such a convolution, and every norm but that before attention such a dy."""
+    table, seen = cuda_table(sim, "bf16"), Counter()
+
+    def forward(x, *args, **options):
+        seen[type(x).__name__, Parts.of(x).first.dtype.name] += 1
+        return table.group_norm_silu(x, *args, **options)
+
+    def backward(dy, *args):
+        seen["dy", dy.dtype.name] += 1
+        return table.group_norm_silu_backward(dy, *args)
+
+    spied = dataclasses.replace(table, group_norm_silu=forward, group_norm_silu_backward=backward)
+    config = UNetConfig(image_size=8, channels=(8, 16), groups=4, blocks=1, **NETWORKS[preset])
+    run(UNet(config, kernels=spied, dtype=np.float32), np.float32)
+    blocks = 2 * 1 + 2 + 2 * 2  # down, in the middle, and up
+    assert seen == {
+        ("ToNorm", "uint16"): blocks,
+        ("Joined", "float32"): 4,
+        ("ndarray", "float32"): blocks - 4 + 1,
+        ("dy", "uint16"): 2 * blocks + 1,
+    }
 
 
 def test_every_entry_is_a_kernel_of_our_own(sim):

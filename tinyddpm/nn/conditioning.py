@@ -36,7 +36,7 @@ class AddTime:
         self, build: Builder, name: str, c_in: int, c_out: int, config: UNetConfig
     ) -> None:
         groups, norm_eps = config.groups, config.norm_eps
-        self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out)
+        self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out, for_norm=True)
         self.project = Linear(build, f"{name}.time", config.embedding_width, c_out)
         self.norm = GroupNorm(
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True
@@ -67,7 +67,7 @@ class ScaleShiftTime:
     ) -> None:
         groups, norm_eps = config.groups, config.norm_eps
         self.channels = c_out
-        self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out)
+        self.conv = Conv2d(build, f"{name}.conv1", c_in, c_out, for_norm=True)
         self.project = Linear(build, f"{name}.time", config.embedding_width, 2 * c_out)
         self.norm = GroupNorm(
             build, f"{name}.norm2", c_out, groups=groups, norm_eps=norm_eps, silu=True

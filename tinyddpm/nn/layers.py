@@ -71,6 +71,7 @@ class Conv2d:
     """A convolution with a ``size`` × ``size`` kernel; ``zero`` starts it at zero.
 
     With ``upsample`` the image is doubled first; size, stride and padding are then 3, 1 and (1, 1).
+    ``for_norm`` says that a norm with SiLU alone will read the result.
     """
 
     def __init__(
@@ -84,10 +85,12 @@ class Conv2d:
         stride: int = 1,
         pad: tuple[int, int] = (1, 1),
         upsample: bool = False,
+        for_norm: bool = False,
         zero: bool = False,
     ) -> None:
         bound = 0.0 if zero else (size * size * c_in) ** -0.5
         kernels = build.kernels
+        prepare = kernels.prepare_conv2d_for_norm if for_norm else kernels.prepare_conv2d
         if upsample:
             self.op, self.op_backward = kernels.upsample_conv2d, kernels.upsample_conv2d_backward
         else:
@@ -98,7 +101,7 @@ class Conv2d:
                 f"{name}.weight",
                 (size, size, c_in, c_out),
                 bound=bound,
-                prepare=kernels.prepare_conv2d,
+                prepare=prepare,
             )
         )
         self.bias = build.parameters.add(Parameter(f"{name}.bias", (c_out,), bound=bound))

@@ -5,13 +5,16 @@ the place of any of them. An entry has the meaning and the signature of the op i
 may save for its backward what it likes. A network is given one table and calls it directly: there
 is no registry and no choice per call.
 
-A table may choose its own form for two things:
+A table may choose its own form for three things:
 
 - What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
   its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
 - Weights: those of linear layers and convolutions are passed as ``prepare_linear`` and
   ``prepare_conv2d`` return them (transposed, transformed, split, or of another type). These two are
   called again when the weights have changed, unless the table updates its form by itself.
+- What ``conv2d`` returns for a weight of ``prepare_conv2d_for_norm``, which only
+  ``group_norm_silu`` of the same table reads; and its gradient, which goes from
+  ``group_norm_silu_backward`` to ``conv2d_backward``.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class Kernels:
     linear: Forward
     linear_backward: Backward
     prepare_conv2d: Callable[[Array], Any]
-    conv2d: Forward
+    prepare_conv2d_for_norm: Callable[[Array], Any]
+    conv2d: Callable[..., tuple[Any, Any]]  # may give a form of its own, too
     conv2d_backward: Backward
     upsample_conv2d: Forward
     upsample_conv2d_backward: Backward
@@ -69,6 +73,7 @@ reference = Kernels(
     linear=linear,
     linear_backward=linear_backward,
     prepare_conv2d=lambda weight: weight,
+    prepare_conv2d_for_norm=lambda weight: weight,
     conv2d=conv2d,
     conv2d_backward=conv2d_backward,
     upsample_conv2d=upsample_conv2d,

@@ -25,6 +25,7 @@ cpu = replace(
     reference,
     name="cpu",
     prepare_conv2d=PreparedWeight,
+    prepare_conv2d_for_norm=PreparedWeight,
     conv2d=conv2d,
     conv2d_backward=conv2d_backward,
     upsample_conv2d=upsample_conv2d,

@@ -1,6 +1,7 @@
 // Convolution, its transpose and its weight gradient as products of matrices that are gathered while
 // they are multiplied, on tensor cores. OPERAND is bf16 or tf32; products are added up in
-// float32. MULTIPLY is mma_bf16 or mma_tf32.
+// float32. MULTIPLY is mma_bf16 or mma_tf32. RESULT, the type of y, is float, or bf16 of what a norm
+// alone will read.
 //
 //     convolve          y[m, n]  = sum_k A[m, k] B[n, k] + bias[n] + residual[m, n]
 //                       m: pixel of y, k: (tap, channel); an image may have a bias of its own,
@@ -89,13 +90,19 @@ __device__ __forceinline__ void add_pair(float& v0, float& v1, const float* row,
   if (column + 1 < columns) v1 += row[column + 1];
 }
 
+template <class T> struct __align__(2 * sizeof(T)) Pair {
+  T at[2];
+};
+
 // Writes one or two values of a row that has `columns`.
-__device__ __forceinline__ void store_pair(float* row, int column, int columns, float v0, float v1) {
+template <class T>
+__device__ __forceinline__ void store_pair(T* row, int column, int columns, float v0, float v1) {
+  Pair<T> pair = {rounded<T>(v0), rounded<T>(v1)};
   if (columns % 2 == 0 && column < columns) {
-    *(float2*)(row + column) = make_float2(v0, v1);
+    *(Pair<T>*)(row + column) = pair;
   } else {
-    if (column < columns) row[column] = v0;
-    if (column + 1 < columns) row[column + 1] = v1;
+    if (column < columns) row[column] = pair.at[0];
+    if (column + 1 < columns) row[column + 1] = pair.at[1];
   }
 }
 
@@ -162,7 +169,7 @@ __device__ __forceinline__ void advance(Place& k, int channels, int run, int c_i
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 convolve(const OPERAND* ALIGNED x, const OPERAND* ALIGNED weight, const float* bias,
-         const float* residual, float* ALIGNED y, int to_next_bias, int to_next_residual,
+         const float* residual, RESULT* ALIGNED y, int to_next_bias, int to_next_residual,
          int transpose, int images, int in_h, int in_w, int c_in, int out_h, int out_w, int c_out,
          int kh, int kw, int stride, int before) {
   DYNAMIC_SHARED(shared);

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.between import FromNorm, ToNorm
 from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
 from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
@@ -30,6 +31,7 @@ class Conv2dSaved(NamedTuple):
     weight: PreparedWeight
     geometry: Geometry
     biases: bool  # one for each image
+    from_norm: bool  # whether x came as its operand, from a norm, which takes dx
 
 
 @final
@@ -45,6 +47,10 @@ class Convolutions:
         """Take a weight (kh, kw, C_in, C_out) whose values stay as they are for a while."""
         return PreparedWeight(weight, self._operands)
 
+    def prepare_for_norm(self, weight: Array) -> PreparedWeight:
+        """The same, where a norm alone will read what is convolved with it."""
+        return PreparedWeight(weight, self._operands, for_norm=True)
+
     def forward(
         self,
         x: Array | Joined,
@@ -54,7 +60,7 @@ class Convolutions:
         stride: int = 1,
         pad: tuple[int, int] = (1, 1),
         residual: Array | None = None,
-    ) -> tuple[Array, Conv2dSaved]:
+    ) -> tuple[Array | ToNorm, Conv2dSaved]:
         """Convolve ``x`` (N, H, W, C_in) with ``weight`` (kh, kw, C_in, C_out); add ``bias``,
         (C_out,) or of each image (N, C_out), and ``residual``.
         """
@@ -64,15 +70,20 @@ class Convolutions:
         geometry = Geometry(weight.kernel, stride, pad[0], (height, width), result)
         operand = self._operands.image(x)
         rows = weight.plain.by_out
-        y = self._products.convolve(operand, rows, geometry, bias, residual=residual)
-        return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
+        y = self._products.convolve(
+            operand, rows, geometry, bias, residual=residual, to_norm=weight.for_norm
+        )
+        saved = Conv2dSaved(operand, weight, geometry, bias.ndim == 2, operand.values is x)
+        return ToNorm(y) if weight.for_norm else y, saved
 
-    def backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Gradient, Gradient]:
+    def backward(
+        self, dy: Array | FromNorm, saved: Conv2dSaved
+    ) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
-        x, weight, geometry, biases = saved
+        x, weight, geometry, biases, from_norm = saved
         operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         rows = weight.plain.by_in
-        dx = self._products.convolve(operand, rows, geometry, transpose=True)
+        dx = self._products.convolve(operand, rows, geometry, transpose=True, to_norm=from_norm)
         partial = self._products.weight_gradient(x, operand, geometry)
         return dx, self._sum_up(self._runtime, partial), dbias
 
@@ -84,11 +95,11 @@ class Convolutions:
         geometry = Geometry((4, 4), 2, 1, (2 * height, 2 * width), (height, width))
         operand, rows = self._operands.image(x), weight.folded.by_out
         y = self._products.convolve(operand, rows, geometry, bias, transpose=True)
-        return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2)
+        return y, Conv2dSaved(operand, weight, geometry, bias.ndim == 2, from_norm=False)
 
     def upsample_backward(self, dy: Array, saved: Conv2dSaved) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
-        x, weight, geometry, biases = saved
+        x, weight, geometry, biases, _ = saved
         operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         dx = self._products.convolve(operand, weight.folded.by_in, geometry)
         partial = self._products.weight_gradient(operand, x, geometry)

@@ -1,18 +1,23 @@
 """Group normalisation, alone or followed by SiLU, on a GPU: twins of ``ops.group_norm`` and
-``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu``.
+``ops.group_norm_silu``. The equations and their order are in ``group_norm.cu`` and
+``group_norm_backward.cu``.
 
 A convolution or a dense layer follows. Where it can, a norm writes what that multiplies (see
-``operands.written_as``), which saves the pass of packing.
+``operands.written_as``), which saves the pass of packing. So does its backward for the convolution
+before, where that left its result to the norm alone (see ``between``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.between import FromNorm, ToNorm
 from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.operands import C_NAMES, written_as
 from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
@@ -25,9 +30,12 @@ _THREADS = 256
 _SLAB = 8192
 
 
-def group_norm_defines(vector: int, *, silu: bool, result: npt.DTypeLike) -> Defines:
-    """The constants of ``group_norm.cu``."""
-    return {"VECTOR": vector, "SILU": int(silu), "RESULT": C_NAMES[np.dtype(result).name]}
+def group_norm_defines(vector: int, *, silu: bool, **types: npt.DTypeLike) -> Defines:
+    """The constants of ``group_norm.cu``, with the types of x and y, or those of
+    ``group_norm_backward.cu``, with the types of x, dy and dx.
+    """
+    names = {array.upper(): C_NAMES[np.dtype(kind).name] for array, kind in types.items()}
+    return {"VECTOR": vector, "SILU": int(silu), **names}
 
 
 class GroupNormSaved(NamedTuple):
@@ -37,6 +45,7 @@ class GroupNormSaved(NamedTuple):
     weight: Array  # (C,) or (N, C)
     bias: Array  # (C,) or (N, C)
     moments: Array  # (N, G, 2)
+    from_conv: bool  # whether a convolution left x to this norm, and so takes dx
 
 
 class _Cut(NamedTuple):
@@ -88,7 +97,13 @@ class GroupNorm:
         self._precision, self._sum_up = precision, sum_up
 
     def forward(
-        self, x: Array | Joined, weight: Array, bias: Array, *, groups: int, norm_eps: float = 1e-5
+        self,
+        x: Array | Joined | ToNorm,
+        weight: Array,
+        bias: Array,
+        *,
+        groups: int,
+        norm_eps: float = 1e-5,
     ) -> tuple[Array, GroupNormSaved]:
         """Normalise ``x`` (N, H, W, C) within each of ``groups`` groups of neighbouring channels;
         ``weight`` and ``bias`` are (C,), or (N, C) for each image.
@@ -96,46 +111,51 @@ class GroupNorm:
         Raises:
             ValueError: ``groups`` does not divide C.
         """
-        if x.shape[-1] % groups:
-            raise ValueError(
-                f"groups must divide the channels: got C={x.shape[-1]}, groups={groups}"
-            )
         read, empty = Parts.of(x), self._runtime.empty
-        n, cut = x.shape[0], _cut(read, groups)
-        y = empty(x.shape, written_as(self._precision, cut.channels))
+        n, *_, channels = read.shape
+        if channels % groups:
+            raise ValueError(f"groups must divide the channels: got C={channels}, groups={groups}")
+        cut = _cut(read, groups)
+        y = empty(read.shape, written_as(self._precision, channels))
         moments = empty((n, groups, 2))
         args, results = (*read, weight, bias), (y, moments, _to_next(weight))
+        launch = partial(self._launch, "group_norm.cu", cut, {"x": read.first.dtype, "y": y.dtype})
         if cut.slabs == 1:
-            self._launch("group_norm_forward", *args, *results, cut=cut, last=(norm_eps,))
+            launch("group_norm_forward", *args, *results, last=(norm_eps,))
         else:
-            partial = empty((n, cut.slabs, groups, 2))
-            self._launch("group_norm_moments", *read, partial, cut=cut)
-            self._launch("group_norm_apply", *args, partial, *results, cut=cut, last=(norm_eps,))
-        return y, GroupNormSaved(read, weight, bias, moments)
+            sums = empty((n, cut.slabs, groups, 2))
+            launch("group_norm_moments", *read, sums)
+            launch("group_norm_apply", *args, sums, *results, last=(norm_eps,))
+        return y, GroupNormSaved(read, weight, bias, moments, isinstance(x, ToNorm))
 
     def backward(
         self, dy: Array, saved: GroupNormSaved, dskip: Array | None = None
-    ) -> tuple[Array | Joined, Gradient, Gradient]:
+    ) -> tuple[Array | Joined | FromNorm, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H, W, C); ``dskip`` is added to dx.
 
-        dx is in as many parts as x.
+        dx is in the form in which x was.
         """
-        x, weight, bias, moments = saved
+        x, weight, bias, moments, from_conv = saved
         dy, empty = contiguous(dy), self._runtime.empty
         (n, groups, _), cut = moments.shape, _cut(x, moments.shape[1])
+        written = written_as(self._precision, cut.channels) if from_conv else np.float32
+        first = empty(x.first.shape, written)
+        rest = None if x.rest is None else empty(x.rest.shape)
+        dx_sums = empty((cut.slabs, n, cut.channels)) if from_conv else None
         by_channel = empty((cut.slabs, n, 2, cut.channels))
-        first, rest = empty(x.first.shape), None if x.rest is None else empty(x.rest.shape)
         if dskip is not None:
             dskip = contiguous(dskip)
         args, to_next = (dy, *x, weight, bias, moments), _to_next(weight)
-        results = (dskip, first, rest, to_next)
+        results = (dskip, first, rest, dx_sums, to_next)
+        types = {"x": x.first.dtype, "dy": dy.dtype, "dx": first.dtype}
+        launch = partial(self._launch, "group_norm_backward.cu", cut, types)
         if cut.slabs == 1:
-            self._launch("group_norm_backward", *args, by_channel, *results, cut=cut)
+            launch("group_norm_backward", *args, by_channel, *results)
         else:
             by_group = empty((n, cut.slabs, groups, 2))
-            self._launch("group_norm_sums", *args, by_channel, by_group, to_next, cut=cut)
-            self._launch("group_norm_dx", *args, by_group, *results, cut=cut)
-        dx = first if rest is None else Joined(first, rest)
+            launch("group_norm_sums", *args, by_channel, by_group, to_next)
+            launch("group_norm_dx", *args, by_group, *results)
+        dx = _in_the_form_of_x(first, rest, dx_sums)
         if weight.ndim == 2:
             by_image = summed(self._runtime, by_channel)  # (N, 2, C)
             return dx, by_image[:, 1], by_image[:, 0]
@@ -143,16 +163,29 @@ class GroupNorm:
         return dx, sums[1], sums[0]
 
     def _launch(
-        self, name: str, *arrays: Argument, cut: _Cut, last: tuple[float, ...] = ()
+        self,
+        file: str,
+        cut: _Cut,
+        types: Mapping[str, npt.DTypeLike],
+        name: str,
+        *arrays: Argument,
+        last: tuple[float, ...] = (),
     ) -> None:
         """A kernel with a block for each slab of each image."""
-        result = written_as(self._precision, cut.channels)
-        defines = group_norm_defines(cut.vector, silu=self._silu, result=result)
-        function = self._runtime.function("group_norm.cu", name, defines)
+        defines = group_norm_defines(cut.vector, silu=self._silu, **types)
+        function = self._runtime.function(file, name, defines)
         args: list[Argument] = [*arrays, *cut[1:], *last]
         self._runtime.launch(
             function, (cut.slabs, cut.images), (_THREADS,), args, shared_bytes=cut.shared_bytes
         )
+
+
+def _in_the_form_of_x(
+    first: Array, rest: Array | None, sums: Array | None
+) -> Array | Joined | FromNorm:
+    if rest is not None:
+        return Joined(first, rest)
+    return first if sums is None else FromNorm(first, sums)
 
 
 def _cut(x: Parts, groups: int) -> _Cut:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.between import ToNorm
 from tinyddpm.kernels.cuda.runtime import contiguous
 
 
@@ -32,11 +33,11 @@ class Parts(NamedTuple):
     rest: Array | None
 
     @classmethod
-    def of(cls, x: Array | Joined) -> Parts:
+    def of(cls, x: Array | Joined | ToNorm) -> Parts:
         """Return the parts of ``x``."""
         if isinstance(x, Joined):
             return cls(contiguous(x.first), contiguous(x.rest))
-        return cls(contiguous(x), None)
+        return cls(contiguous(x.values if isinstance(x, ToNorm) else x), None)
 
     @property
     def split(self) -> int:

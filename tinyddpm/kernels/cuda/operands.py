@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array
+from tinyddpm.kernels.cuda.between import FromNorm
 from tinyddpm.kernels.cuda.items import table_of
 from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
@@ -59,6 +60,14 @@ def written_as(precision: Precision, channels: int) -> npt.DTypeLike:
     """
     form = FORMATS[precision]
     return np.float32 if channels % form.piece else form.dtype
+
+
+def left_to_a_norm(precision: Precision, channels: int) -> npt.DTypeLike:
+    """The type in which a product of ``precision`` may write what a norm alone reads: that of its
+    operands where these are shorter than float32 and no channels are padded.
+    """
+    written = np.dtype(written_as(precision, channels))
+    return written if written.itemsize < 4 else np.float32
 
 
 def operands_defines(precision: Precision) -> Defines:
@@ -116,21 +125,31 @@ class Operands:
         self._pack(read, operand.values, None, _Slabs.of(read, 1))
         return operand
 
-    def image_and_sums(self, x: Array, *, by_image: bool = False) -> tuple[Operand, Gradient]:
+    def image_and_sums(
+        self, x: Array | FromNorm, *, by_image: bool = False
+    ) -> tuple[Operand, Gradient]:
         """Return the operand of ``x`` (N, H, W, C) and the sums of ``x`` over all pixels, (C,), or
         over those of each image, (N, C).
         """
+        if isinstance(x, FromNorm):
+            operand, partial = self.image(x.values), x.sums
+        else:
+            operand, partial = self._packed_and_summed(x, len(x) if by_image else 1)
+        if by_image:
+            return operand, summed(self._runtime, partial)
+        return operand, self._sum_up(self._runtime, partial.reshape(-1, partial.shape[-1]))
+
+    def _packed_and_summed(self, x: Array, images: int) -> tuple[Operand, Array]:
+        """The operand, and the sums over each slab of so many images, (slabs, images, C)."""
         read = Parts.of(x)
         operand, packed = Operand(read.first, read.split), None
         if self._packs_images:
             operand = self._operand_like(read)
             packed = operand.values
-        slabs = _Slabs.of(read, len(x) if by_image else 1)
+        slabs = _Slabs.of(read, images)
         partial = self._runtime.empty((slabs.number, slabs.images, x.shape[-1]))
         self._pack(read, packed, partial, slabs)
-        if by_image:
-            return operand, summed(self._runtime, partial)
-        return operand, self._sum_up(self._runtime, partial[:, 0])
+        return operand, partial
 
     def weights(self, weight: Array) -> Weights:
         """Return ``weight`` (kh, kw, C_in, C_out), without gaps, with its operands."""
@@ -209,14 +228,16 @@ class Operands:
 class PreparedWeight:
     """A weight (kh, kw, C_in, C_out), and its operands, made when first asked for and kept.
 
+    ``for_norm`` says that a norm alone will read what is convolved with it.
+
     Raises:
         ValueError: it has gaps, and so could only be copied, once.
     """
 
-    def __init__(self, values: Array, operands: Operands) -> None:
+    def __init__(self, values: Array, operands: Operands, *, for_norm: bool = False) -> None:
         if not values.flags.c_contiguous:
             raise ValueError(f"a weight must have no gaps: got strides {values.strides}")
-        self.values, self._operands = values, operands
+        self.values, self.for_norm, self._operands = values, for_norm, operands
         self.kernel: tuple[int, int] = values.shape[:2]
         self._plain: Weights | None = None
         self._folded: Weights | None = None

@@ -1,8 +1,8 @@
 """The three products of a convolution, launched in one of three precisions.
 
 tf32 and bf16 run on tensor cores (``conv2d.cu``), fp32 on the ordinary ones (``conv2d_fp32.cu``).
-Results are float32. Tiles and grids are chosen from the shapes alone, so that every card adds up in
-the same order.
+Results are float32; those of bf16 that a norm alone will read are bf16. Tiles and grids are chosen
+from the shapes alone, so that every card adds up in the same order.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
+import numpy as np
+import numpy.typing as npt
+
 from tinyddpm.arrays import Array
-from tinyddpm.kernels.cuda.operands import FORMATS, Operand
+from tinyddpm.kernels.cuda.operands import C_NAMES, FORMATS, Operand, left_to_a_norm
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
@@ -77,10 +80,11 @@ def tile_for(m: int, n: int, copies: int) -> Tile:
     return tile if copies * tile.number(m, n) >= _BLOCKS // 2 else SMALL
 
 
-def conv2d_defines(precision: Precision, tile: Tile) -> Defines:
+def conv2d_defines(precision: Precision, tile: Tile, result: npt.DTypeLike = np.float32) -> Defines:
     """The constants of ``conv2d.cu``."""
     return {
         "OPERAND": FORMATS[precision].c_name,
+        "RESULT": C_NAMES[np.dtype(result).name],
         "MULTIPLY": f"mma_{precision}",
         "TILE_M": tile.m,
         "TILE_N": tile.n,
@@ -117,11 +121,13 @@ class Products:
         *,
         residual: Array | None = None,
         transpose: bool = False,
+        to_norm: bool = False,
     ) -> Array:
         """Return y (N, h, w, D) for ``x`` (N, H, W, C) and ``weight`` (D, kh, kw, C).
 
         What is added is ``bias``, (D,) or (N, D), and ``residual``, (N, h, w, D) or (D,).
         ``transpose`` exchanges (H, W) and (h, w): y is then what the transpose gives for ``x``.
+        ``to_norm`` says that a norm alone reads y: see ``operands.left_to_a_norm`` for its type.
 
         Raises:
             ValueError: ``x`` has another size or other channels, or ``bias`` or ``residual``
@@ -140,7 +146,8 @@ class Products:
         phases = stride if transpose else 1  # along either axis
         m = n * blocks(result[0], phases) * blocks(result[1], phases)
         tile = self._tile(m, d, copies=phases * phases)
-        y = self._runtime.empty((n, *result, d))
+        written = left_to_a_norm(self._precision, d) if to_norm else np.float32
+        y = self._runtime.empty((n, *result, d), written)
         if bias is not None and bias.shape not in {(d,), (n, d)}:
             raise ValueError(f"the bias must have shape {(d,)} or {(n, d)}: got {bias.shape}")
         if residual is not None and residual.shape not in {y.shape, (d,)}:
@@ -154,7 +161,7 @@ class Products:
         sizes = (n, *source, c, *result, d, *kernel, stride, before)
         args = (x.values, weight.values, *added, y, *to_next, int(transpose), *sizes)
         grid = (tile.number(m, d), 1, phases * phases)
-        self._launch("convolve", tile, grid, args)
+        self._launch("convolve", tile, grid, args, written)
         return y
 
     def weight_gradient(self, x: Operand, dy: Operand, geometry: Geometry) -> Array:
@@ -177,11 +184,18 @@ class Products:
     def _tile(self, m: int, n: int, copies: int) -> Tile:
         return FP32 if self._precision == "fp32" else tile_for(m, n, copies)
 
-    def _launch(self, name: str, tile: Tile, grid: Dim3, args: Sequence[Argument]) -> None:
+    def _launch(
+        self,
+        name: str,
+        tile: Tile,
+        grid: Dim3,
+        args: Sequence[Argument],
+        written: npt.DTypeLike = np.float32,
+    ) -> None:
         if self._precision == "fp32":
             function = self._runtime.function("conv2d_fp32.cu", name)
         else:
-            defines = conv2d_defines(self._precision, tile)
+            defines = conv2d_defines(self._precision, tile, written)
             function = self._runtime.function("conv2d.cu", name, defines)
         block = (tile.threads,)
         self._runtime.launch(function, grid, block, args, shared_bytes=tile.shared_bytes)

@@ -33,6 +33,7 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = 
         linear=linears.forward,
         linear_backward=linears.backward,
         prepare_conv2d=convolutions.prepare,
+        prepare_conv2d_for_norm=convolutions.prepare_for_norm,
         conv2d=convolutions.forward,
         conv2d_backward=convolutions.backward,
         upsample_conv2d=convolutions.upsample_forward,
