@@ -114,3 +114,16 @@ def test_a_convolution_takes_it_back(device, precision, channels, biases, slabs)
     mine = to_host(dbias) if biases else to_host(dbias.parts).sum(axis=0)
     exact = to_host(sums).sum(axis=0 if biases else (0, 1), dtype=float)
     np.testing.assert_allclose(mine, exact, rtol=0, atol=1e-5)
+
+
+@PRECISIONS
+@CHANNELS
+def test_a_gradient_may_be_prepared_for_several_convolutions(device, precision, channels):
+    convolutions, (x, dy) = Convolutions(device, precision), maps(device, 8, channels)
+    prepared, bias = convolutions.prepare_gradient(dy), placed(device, normals(6, channels))
+    for size, pad in ((3, (1, 1)), (1, (0, 0))):
+        weight = convolutions.prepare(placed(device, normals(5, size, size, 8, channels)))
+        _, saved = convolutions.forward(x, weight, bias, pad=pad)
+        mine, expected = (convolutions.backward(form, saved) for form in (prepared, dy))
+        for gradient, exact in zip(mine, expected, strict=True):
+            assert_same(gradient, exact)

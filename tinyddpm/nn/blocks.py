@@ -66,7 +66,10 @@ class ResBlock:
         """Return ``(dx, demb)``, (N, H, W, C_in) and (N, E), for ``dy`` (N, H, W, C_out); the
         ``demb`` of the later blocks is added to this block's.
         """
-        dskip = self.shortcut.backward(dy, saved.shortcut) if self.shortcut else dy
+        dskip = dy
+        if self.shortcut:
+            dy = self.kernels.prepare_gradient(dy)  # for two convolutions
+            dskip = self.shortcut.backward(dy, saved.shortcut)
         dh = self.conv2.backward(dy, saved.conv2)
         if saved.drop is not None:
             dh = self.kernels.dropout_backward(dh, saved.drop)

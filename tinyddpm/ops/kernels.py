@@ -5,7 +5,7 @@ the place of any of them. An entry has the meaning and the signature of the op i
 may save for its backward what it likes. A network is given one table and calls it directly: there
 is no registry and no choice per call.
 
-A table may choose its own form for three things:
+A table may choose its own form for four things:
 
 - What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
   its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
@@ -15,6 +15,8 @@ A table may choose its own form for three things:
 - What ``conv2d`` returns for a weight of ``prepare_conv2d_for_norm``, which only
   ``group_norm_silu`` of the same table reads; and its gradient, which goes from
   ``group_norm_silu_backward`` to ``conv2d_backward``.
+- A gradient that several convolutions, with one bias for all images, are to take: it is passed to
+  ``conv2d_backward`` as ``prepare_gradient`` returns it.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ class Kernels:
     prepare_conv2d_for_norm: Callable[[Array], Any]
     conv2d: Callable[..., tuple[Any, Any]]  # may give a form of its own, too
     conv2d_backward: Backward
+    prepare_gradient: Callable[[Array], Any]
     upsample_conv2d: Forward
     upsample_conv2d_backward: Backward
     group_norm: Forward
@@ -76,6 +79,7 @@ reference = Kernels(
     prepare_conv2d_for_norm=lambda weight: weight,
     conv2d=conv2d,
     conv2d_backward=conv2d_backward,
+    prepare_gradient=lambda dy: dy,
     upsample_conv2d=upsample_conv2d,
     upsample_conv2d_backward=upsample_conv2d_backward,
     group_norm=group_norm,

@@ -34,6 +34,13 @@ class Conv2dSaved(NamedTuple):
     from_norm: bool  # whether x came as its operand, from a norm, which takes dx
 
 
+class PreparedGradient(NamedTuple):
+    """A gradient that several convolutions take: what each would make of it, made once."""
+
+    operand: Operand  # (N, H, W, C_out)
+    sums: Gradient  # (C_out,)
+
+
 @final
 class Convolutions:
     """The kernels of one runtime, in one precision; ``sum_up`` is for gradients of parameters."""
@@ -50,6 +57,10 @@ class Convolutions:
     def prepare_for_norm(self, weight: Array) -> PreparedWeight:
         """The same, where a norm alone will read what is convolved with it."""
         return PreparedWeight(weight, self._operands, for_norm=True)
+
+    def prepare_gradient(self, dy: Array) -> PreparedGradient:
+        """Take ``dy`` (N, H, W, C_out) for several convolutions."""
+        return PreparedGradient(*self._operands.image_and_sums(dy))
 
     def forward(
         self,
@@ -77,11 +88,14 @@ class Convolutions:
         return ToNorm(y) if weight.for_norm else y, saved
 
     def backward(
-        self, dy: Array | FromNorm, saved: Conv2dSaved
+        self, dy: Array | FromNorm | PreparedGradient, saved: Conv2dSaved
     ) -> tuple[Array, Gradient, Gradient]:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, H_out, W_out, C_out)."""
         x, weight, geometry, biases, from_norm = saved
-        operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
+        if isinstance(dy, PreparedGradient):
+            operand, dbias = dy
+        else:
+            operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         rows = weight.plain.by_in
         dx = self._products.convolve(operand, rows, geometry, transpose=True, to_norm=from_norm)
         partial = self._products.weight_gradient(x, operand, geometry)

@@ -36,6 +36,7 @@ def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = 
         prepare_conv2d_for_norm=convolutions.prepare_for_norm,
         conv2d=convolutions.forward,
         conv2d_backward=convolutions.backward,
+        prepare_gradient=convolutions.prepare_gradient,
         upsample_conv2d=convolutions.upsample_forward,
         upsample_conv2d_backward=convolutions.upsample_backward,
         group_norm=norm.forward,
