@@ -68,6 +68,7 @@ def test_times_out_of_range_or_of_another_kind_are_refused(t, predict):
         lambda: diffusion.predict_x0(X, t, X),
         lambda: diffusion.predict_eps(X, t, X),
         lambda: diffusion.velocity(X, t, X),
+        lambda: diffusion.target(X, X, t),
         lambda: diffusion.q_posterior(X, X, t),
         lambda: diffusion.p_mean_variance(X, X, t),
         lambda: diffusion.loss(X, X, X, X, t),
@@ -95,6 +96,7 @@ def test_images_of_different_shapes_are_refused(other):
         lambda: diffusion.predict_x0(X, 1, other),
         lambda: diffusion.predict_eps(X, 1, other),
         lambda: diffusion.velocity(X, 1, other),
+        lambda: diffusion.target(X, other, 1),
         lambda: diffusion.q_posterior(X, other, 1),
         lambda: diffusion.p_mean_variance(X, other, 1),
         lambda: diffusion.loss(X, X, other, X, 1),
@@ -106,9 +108,17 @@ def test_images_of_different_shapes_are_refused(other):
 
 
 def test_images_of_integers_are_refused():
-    diffusion = GaussianDiffusion(NoiseSchedule.cosine(10))
-    with pytest.raises(errors.UsageError, match="floating-point"):
-        diffusion.q_sample(X.astype(np.uint8), 1, X)
+    """Without that, L_T would come back as whole nats, and a score as ∞."""
+    diffusion, black = GaussianDiffusion(NoiseSchedule.cosine(10)), X.astype(np.uint8)
+    calls = [
+        lambda: diffusion.q_sample(black, 1, X),
+        lambda: diffusion.target(black, black, 1),
+        lambda: diffusion.predict_x0_backward(black, 1),
+        lambda: diffusion.prior_term(black),
+    ]
+    for call in calls:
+        with pytest.raises(errors.UsageError, match="floating-point"):
+            call()
     learned = GaussianDiffusion(NoiseSchedule.cosine(10), variance="learned")
     with pytest.raises(errors.UsageError, match="floating-point"):
         learned.predict_x0(X, 1, np.zeros((*SHAPE[:-1], 2 * SHAPE[-1]), int))

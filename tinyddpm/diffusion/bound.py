@@ -104,6 +104,7 @@ def bound_term_backward(diffusion: GaussianDiffusion, dnats: Array, saved: TermS
 
 def prior_term(diffusion: GaussianDiffusion, x0: Array) -> Array:
     """Return L_T of each image, (N,), in nats: how far x_T of this image is from pure noise."""
+    check_images(x0=x0)
     schedule = diffusion.schedule
     mean = math.sqrt(schedule.alpha_bar[-1]) * x0.astype(np.float64)
     log_variance = np.log(schedule.one_minus_alpha_bar[-1:])

@@ -172,6 +172,7 @@ class GaussianDiffusion:
 
     def predict_x0_backward(self, dx0_hat: Array, t: int | IntArray) -> Array:
         """Return the gradient of the prediction from that of x̂_0, both (N, H, W, C)."""
+        check_images(dx0_hat=dx0_hat)
         signal, noise = self._rates(t, dx0_hat)
         if self.predict == "eps":
             return -noise / signal * dx0_hat
@@ -238,10 +239,12 @@ class GaussianDiffusion:
 
     def target(self, x0: Array, eps: Array, t: int | IntArray) -> Array:
         """Return what the prediction should be: ε, x_0, v or the score −ε/√(1 − ᾱ_t)."""
+        check_images(x0=x0, eps=eps)
+        _, noise = self._rates(t, x0)
         if self.predict == "v":
             return self.velocity(x0, t, eps)
         if self.predict == "score":
-            return -eps / self._rates(t, eps)[1]
+            return -eps / noise
         return eps if self.predict == "eps" else x0
 
     def error_scale(self, t: int | IntArray, x: Array) -> Array | float:
