@@ -7,6 +7,8 @@ import pytest
 
 from tinyddpm import errors
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
+from tinyddpm.diffusion.guidance import guide
+from tinyddpm.diffusion.interpolation import slerp
 from tinyddpm.diffusion.schedule import NoiseSchedule
 
 SHAPE = (3, 4, 2, 2)
@@ -53,6 +55,26 @@ def test_the_dtype_is_kept(dtype, predict):
         diffusion.image_losses(x, y, x, y, 3)[0],
     ]
     assert {result.dtype for result in results} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize(
+    "number", [np.float64, np.float32, np.int64], ids=lambda kind: kind.__name__
+)
+def test_a_number_of_numpy_is_as_good_as_one_of_python(number):
+    """Such as those of ``np.linspace``, which widen float32 arrays."""
+    x, y = images(4, np.float32)
+    learned = GaussianDiffusion(NoiseSchedule.cosine(10), variance="learned")
+    both = np.concatenate([x, y], axis=-1)
+    calls = [
+        lambda one: [guide(x, y, one)],
+        lambda one: [learned.ddim(lambda xt, _: np.concatenate([xt, xt], -1), SHAPE, eta=one)],
+        lambda one: [*learned.loss(both, x, y, x, 3, vlb_weight=one)],
+        lambda one: [slerp(x, y, one)],
+    ]
+    for call in calls:
+        for found, expected in zip(call(number(1)), call(1.0), strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, expected)
 
 
 X = np.zeros(SHAPE)

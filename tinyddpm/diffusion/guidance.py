@@ -32,6 +32,7 @@ def guide(conditional: Array, unconditional: Array, weight: float) -> Array:
     w is ``weight`` (Ho & Salimans 2022, eq. 6).
     """
     check_images(conditional=conditional, unconditional=unconditional)
+    weight = float(weight)  # NumPy's own float64 would widen float32 images
     guided: Array = (1.0 + weight) * conditional - weight * unconditional
     return guided
 

@@ -87,7 +87,7 @@ def image_losses(
         total = total + (error * error).mean(axis=tuple(range(1, error.ndim)))
     if objective != "simple":
         per_nat = diffusion.schedule.T / (math.prod(x0.shape[1:]) * math.log(2.0))
-        per_nat *= vlb_weight if objective == "hybrid" else 1.0
+        per_nat *= float(vlb_weight) if objective == "hybrid" else 1.0
         nats, term = bound_term(diffusion, output, x0, xt, times, clip=False)
         total = total + per_nat * nats
     return total, LossesSaved(error, scale, term, per_nat)
