@@ -1,13 +1,15 @@
 """Which shapes are refused, and what the message says."""
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from tinyddpm.errors import UsageError
 from tinyddpm.nn.config import PRESETS, UNetConfig
+from tinyddpm.nn.masks import DropoutMasks
 from tinyddpm.nn.unet import UNet
 
 GOOD = {"image_size": 16, "channels": (8, 16), "groups": 4}
@@ -113,7 +115,33 @@ def test_what_should_be_a_tuple_is_asked_for_as_one(name, value):
 def test_sizes_and_counts_are_whole_numbers(name, value):
     message = refusal(**{name: value})
     assert re.search(f"{name} must be (a whole number|whole numbers): got", message)
-    assert UNetConfig(**(GOOD | {"image_size": np.int64(16)})).image_size == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_size", np.int8(16)),
+        ("channels", (np.int8(64), np.int8(64))),  # 64 · 64 is no int8
+        ("groups", np.int64(4)),
+        ("norm_eps", np.float64(1e-5)),
+        ("time_scale", np.float64(0.25)),
+        ("dropout", np.float64(0.1)),
+        ("embedding_shift", np.int64(1)),
+        ("zero_init", np.False_),
+    ],
+    ids=str,
+)
+def test_numbers_of_numpy_are_as_good_as_pythons(name, value):
+    """Left as they are, float64 and int64 widen float32 arrays, and no JSON is made of them."""
+    plain = tuple(map(int, value)) if name == "channels" else value.item()
+    config, same = (UNetConfig(**(GOOD | {name: number})) for number in (value, plain))
+    assert config == same
+    assert json.dumps(asdict(config)) == json.dumps(asdict(same))
+    x, t = np.ones((1, 16, 16, 1), np.float32), np.array([3])
+    masks = DropoutMasks(0, 1, np.array([0]))
+    y, expected = (UNet(c).forward(x, t, masks=masks)[0] for c in (config, same))
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_a_norm_eps_that_is_no_number_is_refused():

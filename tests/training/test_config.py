@@ -1,8 +1,10 @@
 """What a run can be, and what a preset makes of a data set."""
 
+import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tinyddpm.errors import CheckpointError, UsageError
@@ -128,6 +130,17 @@ def test_a_config_survives_json_and_older_versions():
     older = recipe("mnist", "mnist").to_json()
     del older["class_names"], older["network"]["classes"], older["label_dropout"]
     assert RunConfig.from_json(older) == recipe("mnist", "mnist")
+
+
+def test_numbers_of_numpy_become_pythons():
+    """A run that goes on reads its config from JSON, and must compute with the same numbers."""
+    config = recipe("mnist", "mnist")
+    chain = replace(config.diffusion, T=np.int64(100), vlb_weight=np.float64(0.1))
+    config = replace(config, lr=np.float64(1e-3), batch=np.int16(8), diffusion=chain)
+    read = RunConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert read == config
+    for mine, other in ((config, read), (config.diffusion, read.diffusion)):
+        assert [type(v) for v in vars(mine).values()] == [type(v) for v in vars(other).values()]
 
 
 @pytest.mark.parametrize("key", ["lr", "network"])

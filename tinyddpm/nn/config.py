@@ -7,8 +7,8 @@ The switches cover two published families exactly: Ho et al. 2020 as re-implemen
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse shapes that no network can have."""
+        use_python_numbers(self)
         self._check_kinds()
         self._check_size()
         self._check_choices()
@@ -186,8 +187,23 @@ class UNetConfig:
         return PRESETS[name]
 
 
+def use_python_numbers(config: Any) -> None:
+    """Put Python's numbers in the place of NumPy's in ``config``, a frozen dataclass.
+
+    NumPy's would make float64 of float32 arrays, overflow if their type is small, and are no JSON.
+    """
+    for field in fields(config):
+        object.__setattr__(config, field.name, _as_python(getattr(config, field.name)))
+
+
+def _as_python(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_as_python, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _is_whole(number: object) -> bool:
-    return isinstance(number, int | np.integer)
+    return isinstance(number, int)
 
 
 def _check_divides(name: str, divisor: int, widths: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective, resolve_objective
 from tinyddpm.diffusion.schedule import NoiseSchedule
 from tinyddpm.diffusion.timestep_sampling import SecondMomentTimes, TimeSampler, UniformTimes
 from tinyddpm.errors import CheckpointError, UsageError
-from tinyddpm.nn.config import UNetConfig
+from tinyddpm.nn.config import UNetConfig, use_python_numbers
 
 TimeSampling = Literal["uniform", "second-moment"]
 ScheduleName = Literal["linear", "cosine", "log-snr-linear"]
@@ -47,6 +47,7 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no chain can be."""
+        use_python_numbers(self)
         if not 0 <= self.vlb_weight < math.inf:
             raise UsageError(f"vlb_weight must be a number from 0 on: got {self.vlb_weight}")
         resolve_objective(self.objective, self.variance)
@@ -112,6 +113,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained."""
+        use_python_numbers(self)
         self._check_rates()
         for name in ("batch", "shard", "train_steps"):
             if getattr(self, name) < 1:
