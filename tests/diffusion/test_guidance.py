@@ -164,6 +164,21 @@ def test_labels_are_dropped_where_u_says_so():
     assert guidance.drop_labels(labels, u, null_label=9, probability=1.0).tolist() == [9] * 4
 
 
+def test_bytes_are_labels_of_256_classes_and_of_none():
+    """As bytes, ∅ = 256 would be class 0."""
+    labels, seen = np.array([0, 255], np.uint8), []
+    dropped = guidance.drop_labels(labels, np.array([0.0, 0.9]), null_label=256, probability=0.5)
+    assert dropped.tolist() == [256, 255]
+
+    def model(xt, _t, labels):
+        seen.append(labels.tolist())
+        return xt
+
+    guided = guidance.guided_model(model, labels, null_label=256, weight=1.0)
+    guided(np.zeros((2, *SHAPE[1:])), np.array([1, 1]))
+    assert seen == [[0, 255, 256, 256]]
+
+
 def test_what_does_not_fit_is_refused():
     model = by_class("eps")
     for labels in (1, [[0, 1]], [0.5, 1.0]):

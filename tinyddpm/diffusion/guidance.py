@@ -64,6 +64,7 @@ def guided_model(
             "labels must be a list of integers, one for each image",
             cause=f"shape {labels.shape}, dtype {labels.dtype}",
         )
+    labels = _wide(labels)
     both_labels = np.concatenate([labels, np.full_like(labels, null_label)])
 
     def guided(xt: Array, t: IntArray) -> Array:
@@ -105,4 +106,9 @@ def drop_labels(labels: IntArray, u: Array, *, null_label: int, probability: flo
         raise UsageError(
             "labels and u must have one shape", cause=f"labels {labels.shape}, u {u.shape}"
         )
-    return np.where(u < probability, null_label, labels)
+    return np.where(u < probability, null_label, _wide(labels))
+
+
+def _wide(labels: IntArray) -> IntArray:
+    """``labels`` as int64: those of 256 classes fit into a byte, and ∅ = 256 does not."""
+    return labels.astype(np.int64)

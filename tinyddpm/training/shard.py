@@ -162,5 +162,5 @@ class ShardWork:
             return None
         seed, probability = self._config.seed, self._config.label_dropout
         u = rng.uniform(seed, "labels", step=shard.step, samples=shard.places, shape=())
-        chosen = labels[shard.indices].astype("int64")
+        chosen = labels[shard.indices]
         return drop_labels(chosen, u, null_label=null_label, probability=probability)
