@@ -67,6 +67,11 @@ def test_parallel_vectors_are_joined_by_a_straight_line(seed, f):
     np.testing.assert_allclose(slerp(first, 3 * first, f), (1 + 2 * f) * first, rtol=1e-12)
 
 
+def test_no_vectors_are_joined_too():
+    first, second = pairs(0, n=0)
+    assert slerp(first, second, 0.5).shape == first.shape
+
+
 def test_what_has_no_arc_between_is_refused():
     first, second = pairs(0)
     with pytest.raises(ValueError, match="opposite"):

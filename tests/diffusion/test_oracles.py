@@ -189,6 +189,25 @@ def every_oracle():
     ]
 
 
+def test_no_images_are_a_batch_too():
+    for oracle in every_oracle():
+        assert oracle(np.zeros((0, *PIXELS)), np.zeros(0, int)).shape == (0, *PIXELS)
+
+
+def test_data_may_be_numbers():
+    """As images of one pixel."""
+    numbers, xt = np.array([-1.0, 0.5, 2.0]), np.linspace(-2, 2, 5)
+    pixels = numbers.reshape(3, 1, 1, 1)
+    makers = [
+        lambda data: oracles.GaussianOracle(SCHEDULE, data[0], 0.5),
+        lambda data: oracles.MixtureOracle(SCHEDULE, [1, 2, 3], data, [0.1, 0.2, 0.0]),
+        lambda data: oracles.FiniteDataOracle(SCHEDULE, data),
+    ]
+    for make in makers:
+        expected = make(pixels)(xt.reshape(5, 1, 1, 1), TIMES).ravel()
+        np.testing.assert_allclose(make(numbers)(xt, TIMES), expected, rtol=1e-12)
+
+
 def test_images_and_times_that_do_not_fit_are_refused():
     for oracle in every_oracle():
         with pytest.raises(errors.UsageError, match="images of shape"):
@@ -210,6 +229,7 @@ REFUSED = {
     "weight": lambda: oracles.MixtureOracle(SCHEDULE, [0.0], POINT, [1.0]),
     "spread": lambda: oracles.MixtureOracle(SCHEDULE, [1.0], POINT, [-1.0]),
     "no-images": lambda: oracles.FiniteDataOracle(SCHEDULE, np.zeros((0, 2, 2, 1))),
+    "no-list": lambda: oracles.FiniteDataOracle(SCHEDULE, 0.5),
 }
 
 

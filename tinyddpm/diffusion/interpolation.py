@@ -12,6 +12,8 @@ stay neighbours.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,7 +63,7 @@ def _angle(first: Array, second: Array) -> npt.NDArray[np.float64]:
 
 
 def _unit(vectors: Array) -> npt.NDArray[np.float64]:
-    flat = vectors.reshape(len(vectors), -1).astype(np.float64)
+    flat = vectors.reshape(len(vectors), math.prod(vectors.shape[1:])).astype(np.float64)
     unit: npt.NDArray[np.float64] = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     return unit
 

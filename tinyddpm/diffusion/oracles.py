@@ -107,7 +107,7 @@ class MixtureOracle:
         x, alpha_bar, noise2 = _in_float64(self.schedule, xt, t)
         n, k = len(xt), len(self.weights)
         off_centre = x[:, None] - xp.sqrt(alpha_bar)[:, None] * xp.asarray(self.means)
-        off_centre = off_centre.reshape(n, k, -1)
+        off_centre = off_centre.reshape(n, k, self.means[0].size)
         v = alpha_bar.reshape(n, 1) * xp.asarray(self.variances) + noise2.reshape(n, 1)
         squares = (off_centre * off_centre).sum(axis=-1)
         # log w_k + log 𝒩(x; …), up to a constant; softmax takes away the largest before exp.
@@ -134,7 +134,7 @@ class FiniteDataOracle:
     def __init__(self, schedule: NoiseSchedule, images: npt.ArrayLike) -> None:
         self.schedule = schedule
         self.images = np.asarray(images, np.float64)
-        if self.images.ndim < 2 or len(self.images) == 0:
+        if self.images.ndim < 1 or len(self.images) == 0:
             raise UsageError(
                 "a data set has at least one image", cause=f"its shape is {self.images.shape}"
             )
@@ -148,7 +148,7 @@ class FiniteDataOracle:
         column = (len(xt), 1)
         flat = xp.asarray(self.images).reshape(len(self.images), -1)
         # ‖x − √ᾱ x_i‖² without ‖x‖², the same for all i, takes one matrix product, (N, n).
-        scalar_products = (signal * x).reshape(len(xt), -1) @ flat.T
+        scalar_products = (signal * x).reshape(len(xt), flat.shape[1]) @ flat.T
         squares = alpha_bar.reshape(column) * (flat * flat).sum(axis=-1)
         r, _ = softmax((scalar_products - 0.5 * squares) / noise2.reshape(column))
         x0 = (r @ flat).reshape(xt.shape)
