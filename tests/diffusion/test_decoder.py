@@ -177,6 +177,19 @@ def test_a_wrong_decoder_is_rejected(right, wrong):
     assert not consistent(*log_p)
 
 
+@pytest.mark.parametrize(
+    "decoder", [log_probability, tanh_log_probability, rectangle_log_probability]
+)
+def test_integers_are_refused(decoder):
+    """Bytes would all be white but two, and log-probabilities cut to integers."""
+    levels, log_variance = np.array([0.0, 1.0]), np.array(-5.0)
+    for x0, mean in ((np.array([0, 255], np.uint8), levels), (levels, np.array([0, 1]))):
+        with pytest.raises(UsageError, match="must be floating-point"):
+            decoder(x0, mean, log_variance)
+    with pytest.raises(UsageError, match="must be floating-point"):
+        log_bins(np.array([0, 1]), log_variance)
+
+
 def test_an_unknown_decoder_is_refused():
     with pytest.raises(UsageError, match="unknown decoder 'erf'"):
         decoder.log_bins(np.zeros(1), np.zeros(1), "erf")

@@ -62,6 +62,16 @@ def check_images(**images: Array) -> None:
             raise UsageError(
                 f"{name} must be an array of images (N, H, W, C)", cause=f"it is {shapes[name]}"
             )
+    check_floats(**images)
+
+
+def check_floats(**arrays: Array) -> None:
+    """Raise unless all ``arrays`` are of floating-point numbers.
+
+    Raises:
+        UsageError: naming the first that is not.
+    """
+    for name, x in arrays.items():
         if x.dtype.kind not in "fc":
             raise UsageError(
                 f"{name} must be floating-point numbers",

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyddpm.arrays import Array, xp_of
-from tinyddpm.diffusion.arguments import check_choice
+from tinyddpm.diffusion.arguments import check_choice, check_floats
 from tinyddpm.ops.normal import cdf, log_cdf, log_cdf_derivative
 
 Decoder = Literal["exact", "tanh", "rectangle"]
@@ -66,7 +66,11 @@ def log_probability(x0: Array, mean: Array, log_variance: Array) -> tuple[Array,
         x0: the pixels, levels of a byte scaled to [−1, 1].
         mean: of x0's shape.
         log_variance: of a shape that broadcasts with it.
+
+    Raises:
+        UsageError: ``x0`` or ``mean`` is of integers, such as the bytes themselves.
     """
+    check_floats(x0=x0, mean=mean)
     xp = xp_of(mean)
     inv_std = xp.exp(-0.5 * log_variance.astype(np.float64))
     lower, upper = _edges(x0.astype(np.float64), mean.astype(np.float64), inv_std)
@@ -93,8 +97,9 @@ def log_probability_backward(dlog_p: Array, saved: DecoderSaved) -> tuple[Array,
 def tanh_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
     """Return the log-probability that the published code computes, in nats.
 
-    Shapes are those of ``log_probability``; all of it is in the dtype of the inputs.
+    Shapes and refusals are those of ``log_probability``; all of it is in the dtype of the inputs.
     """
+    check_floats(x0=x0, mean=mean)
     xp = xp_of(mean)
     lower, upper = _edges(x0, mean, xp.exp(-0.5 * log_variance))
     p = _tanh_cdf(upper) - _tanh_cdf(lower)
@@ -105,8 +110,9 @@ def tanh_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
 def rectangle_log_probability(x0: Array, mean: Array, log_variance: Array) -> Array:
     """Return the logarithm of density × bin width, in nats: a squared error and constants.
 
-    Shapes are those of ``log_probability``.
+    Shapes and refusals are those of ``log_probability``.
     """
+    check_floats(x0=x0, mean=mean)
     xp = xp_of(mean)
     log_density = (x0 - mean) ** 2 * xp.exp(-log_variance) + log_variance + math.log(2 * math.pi)
     log_p: Array = -0.5 * log_density + math.log(2.0 * HALF_BIN)
@@ -119,7 +125,7 @@ def log_bins(mean: Array, log_variance: Array, decoder: Decoder = "exact") -> Ar
     ``mean`` and ``log_variance`` are (…).
 
     Raises:
-        UsageError: there is no such ``decoder``.
+        UsageError: there is no such ``decoder``, or ``mean`` is of integers.
     """
     check_choice("decoder", decoder, get_args(Decoder))
     x0 = xp_of(mean).asarray(LEVELS.astype(mean.dtype))
