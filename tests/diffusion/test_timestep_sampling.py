@@ -112,6 +112,15 @@ def test_a_state_of_another_chain_is_refused(state):
         SecondMomentTimes(20).restore(state)
 
 
+@pytest.mark.parametrize("t", [[0, 1], [1, 21], [-1, 1], [1], [1.0, 2.0]], ids=str)
+def test_losses_of_other_times_are_refused(t):
+    """Times counted from 0 would be learnt one row too low, and that of t = 0 forgotten."""
+    sampler = SecondMomentTimes(20)
+    with pytest.raises(errors.UsageError, match="t must"):
+        sampler.update(np.array(t), np.ones(2))
+    assert not sampler.counts.any()
+
+
 def frequencies(module, T, *parameters):
     """Null: t is drawn with the probabilities that the losses call for; the bound is
     ``ks_test``'s, which holds for discrete distributions too.

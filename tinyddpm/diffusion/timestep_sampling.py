@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tinyddpm import rng
 from tinyddpm.arrays import Array, Floats, IntArray
+from tinyddpm.diffusion.arguments import check_times
 from tinyddpm.diffusion.schedule import Table
 from tinyddpm.errors import UsageError
 
@@ -109,8 +110,13 @@ class SecondMomentTimes:
         return DrawnTimes(t, 1.0 / (self.T * p[t]))
 
     def update(self, t: IntArray, losses: Array) -> None:
-        """Learn the losses (N,), not weighted, of the images at ``t`` (N,), in their order."""
-        for time, value in zip(t.tolist(), losses.tolist(), strict=True):
+        """Learn the losses (N,), not weighted, of the images at ``t`` (N,), in their order.
+
+        Raises:
+            UsageError: there is not one time for each loss, or one is not in 1 … T.
+        """
+        times = check_times(t, len(losses), first=1, last=self.T)
+        for time, value in zip(times.tolist(), losses.tolist(), strict=True):
             self.history[time, self.counts[time] % _HISTORY] = value
             self.counts[time] += 1
 
