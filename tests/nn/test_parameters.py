@@ -58,8 +58,11 @@ def test_a_slot_takes_a_gradient_as_it_is_and_adds_what_comes_then():
 
 @pytest.mark.parametrize("shape", [(14,), (16,), (15, 1), (3, 5)])
 def test_a_buffer_of_another_shape_is_refused(shape):
-    with pytest.raises(ValueError, match=r"must have shape \(15,\): got"):
+    """One that is too long would also be clipped and summed where there is no parameter."""
+    with pytest.raises(ValueError, match=r"values must have shape \(15,\): got"):
         store().bind(np.zeros(shape))
+    with pytest.raises(ValueError, match=r"gradients must have shape \(15,\): got"):
+        store().bind(np.zeros(15), np.zeros(shape))
 
 
 def test_initial_values_depend_on_the_seed_and_the_place():

@@ -164,12 +164,13 @@ class Parameters(_Buffered):
         Both are (count,); without a ``grad`` a new one of zeros is made.
 
         Raises:
-            ValueError: ``value`` is of another shape.
+            ValueError: one of them is of another shape.
         """
-        if value.shape != (self.count,):
-            raise ValueError(f"flat values must have shape ({self.count},): got {value.shape}")
-        self._value = value
-        self._grad = xp_of(value).zeros_like(value) if grad is None else grad
+        grad = xp_of(value).zeros_like(value) if grad is None else grad
+        for what, flat in (("values", value), ("gradients", grad)):
+            if flat.shape != (self.count,):
+                raise ValueError(f"flat {what} must have shape ({self.count},): got {flat.shape}")
+        self._value, self._grad = value, grad
         start = 0
         for p in self:
             stop = start + p.size
