@@ -100,6 +100,7 @@ def test_sizes_that_no_network_halves_get_those_that_would_do():
         {"label_dropout": 1.5},
         {"seed": 2**32},
         {"batch": 0},
+        {"train_steps": 2.5},
         {"class_names": ("a", "b")},
     ],
     ids=str,
@@ -115,6 +116,13 @@ def test_what_cannot_be_trained_is_refused(change):
 def test_the_ends_of_a_range_belong_to_it(change):
     config = recipe("mnist", "mnist")
     replace(config, diffusion=replace(config.diffusion, vlb_weight=0.0), **change)
+
+
+@pytest.mark.parametrize("name", ["schedule", "predict", "variance", "objective", "times"])
+def test_an_unknown_choice_is_refused(name):
+    """An unknown way to draw t would be the uniform one."""
+    with pytest.raises(UsageError, match=f"unknown {name} 'other'"):
+        DiffusionConfig(**{name: "other"})
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])

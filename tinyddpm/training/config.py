@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from tinyddpm.diffusion.arguments import check_choice, check_whole
 from tinyddpm.diffusion.gaussian import GaussianDiffusion, Prediction, Variance
 from tinyddpm.diffusion.losses import VLB_WEIGHT, Objective, resolve_objective
 from tinyddpm.diffusion.schedule import NoiseSchedule
@@ -48,6 +49,8 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         """Refuse what no chain can be."""
         use_python_numbers(self)
+        check_choice("schedule", self.schedule, get_args(ScheduleName))
+        check_choice("times", self.times, get_args(TimeSampling))
         if not 0 <= self.vlb_weight < math.inf:
             raise UsageError(f"vlb_weight must be a number from 0 on: got {self.vlb_weight}")
         resolve_objective(self.objective, self.variance)
@@ -116,8 +119,7 @@ class RunConfig:
         use_python_numbers(self)
         self._check_rates()
         for name in ("batch", "shard", "train_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1: got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), least=1)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"a seed is an integer in [0, 2^32): got {self.seed}")
         if len(self.class_names) != self.network.classes:
