@@ -3,24 +3,14 @@
 import platform
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Barrier
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyddpm.kernels.cpu.conv2d import (
-    PreparedWeight,
-    Winograd1dSaved,
-    WinogradSaved,
-    conv2d,
-    conv2d_backward,
-)
 from tinyddpm.kernels.cpu.im2col import reversed_taps
 from tinyddpm.kernels.cpu.norm import group_norm, group_norm_silu, group_norm_silu_backward
 from tinyddpm.kernels.cpu.tiling import doubled, four, four_or_seven, interpolation
@@ -213,63 +203,6 @@ def test_the_factors_of_silu_are_kept_of_few_channels_only(channels, kept):
     made_anew = group_norm_silu_backward(dy, saved._replace(activated=None))
     for one, other in zip(results, made_anew, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize(
-    ("channels", "way"), [(40, Winograd1dSaved), (41, WinogradSaved)], ids=["one axis", "both axes"]
-)
-def test_threads_that_share_a_weight_find_the_same(channels, way):
-    x, bias = random(0, 4, 16, 16, channels).astype(np.float32), np.zeros(channels, np.float32)
-    weight = random(1, 3, 3, channels, channels).astype(np.float32)
-
-    def step(prepared):
-        y, saved = conv2d(x, prepared, bias)
-        return y, *conv2d_backward(y, saved)
-
-    assert isinstance(conv2d(x, PreparedWeight(weight), bias)[1].way, way)
-    expected = step(PreparedWeight(weight))
-    shared = PreparedWeight(weight)
-    with ThreadPoolExecutor(4) as pool:
-        for results in pool.map(step, [shared] * 16):
-            for result, alone in zip(results, expected, strict=True):
-                np.testing.assert_array_equal(result, alone)
-
-
-def test_of_threads_that_share_a_weight_one_makes_each_form(monkeypatch):
-    made, begun = [], Barrier(4)
-
-    def slowly(weight, tiling):
-        made.append(tiling)
-        time.sleep(0.05)
-        return transform_weight(weight, tiling)
-
-    def ask(weight):
-        begun.wait()
-        return weight.for_both_axes(four(weight.weight.dtype))
-
-    monkeypatch.setattr(sys.modules[PreparedWeight.__module__], "transform_weight", slowly)
-    weight = PreparedWeight(random(0, 3, 3, 2, 2))
-    with ThreadPoolExecutor(4) as pool:
-        forms = list(pool.map(ask, [weight] * 4))
-    assert len(made) == 1
-    assert all(form is forms[0] for form in forms)
-
-
-def test_an_image_of_another_type_makes_no_form_anew():
-    weight = PreparedWeight(random(0, 3, 3, 48, 48).astype(np.float32))
-    for dtype in (np.float32, np.float64):
-        conv2d(random(1, 1, 16, 16, 48).astype(dtype), weight, np.zeros(48, dtype))
-    assert [form.dtype for form in weight.forms.values()] == [np.float32]
-
-
-@pytest.mark.parametrize("channels", [8, 64])
-def test_an_image_of_float32_spoils_no_weight_of_float64(channels):
-    x, bias = random(0, 2, 28, 28, channels), random(1, channels)
-    weight = PreparedWeight(random(2, 3, 3, channels, channels))
-    conv2d(x.astype(np.float32), weight, bias)
-    exact, _ = exact_conv2d(x, weight.weight, bias)
-    y, _ = conv2d(x, weight, bias)
-    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
 
 
 FAULTS_OF_A_LARGE_ARRAY = """

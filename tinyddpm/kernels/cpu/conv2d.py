@@ -176,7 +176,7 @@ def _gradients(dy: Array, saved: WaySaved) -> tuple[Array, Array, Array]:
         return winograd_1d_backward(dy, saved.x, u_reversed, saved.tiling)
     x, weight, stride, pad = saved
     _, _, c_in, c_out = weight.weight.shape
-    same_size = dy.shape[1:3] == x.shape[1:3]
+    same_size = stride == 1 and dy.shape[1:3] == x.shape[1:3]
     if same_size and c_out <= 2 * c_in:  # unfolding dy is no more work than x and dx together
         return im2col_same_backward(dy, x, weight.reversed(), pad)
     return im2col_backward(dy, x, weight.weight, stride, pad)
