@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyddpm.kernels.cpu.attention import attention
 from tinyddpm.kernels.cpu.im2col import reversed_taps
 from tinyddpm.kernels.cpu.norm import group_norm, group_norm_silu, group_norm_silu_backward
 from tinyddpm.kernels.cpu.tiling import doubled, four, four_or_seven, interpolation
@@ -28,8 +29,10 @@ from tinyddpm.kernels.cpu.winograd_1d import (
     winograd_1d,
     winograd_1d_backward,
 )
+from tinyddpm.ops.attention import attention as exact_attention
 from tinyddpm.ops.conv2d import conv2d as exact_conv2d
 from tinyddpm.ops.conv2d import conv2d_backward as exact_conv2d_backward
+from tinyddpm.ops.group_norm import group_norm as exact_group_norm
 from tinyddpm.ops.upsample_conv2d import upsample_conv2d, upsample_conv2d_backward
 
 EXACT = exact_conv2d, exact_conv2d_backward
@@ -88,6 +91,16 @@ def test_winograd_is_the_convolution_at_any_size(way, n, height, width, c_in, c_
     x = random(0, n, height, width, c_in)
     weight, bias = random(2, 3, 3, c_in, c_out), random(3, c_out)
     assert max(errors(way, x, weight, bias, np.float64)) < 1e-12
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_fills_the_last_tiles_up_is_not_kept(way):
+    x, weight, bias = random(0, 2, 5, 5, 3), random(1, 3, 3, 3, 2), random(2, 2)
+    compute, (forward, _) = WAYS[way]
+    dy = forward(x, weight, bias)[0]
+    y, dx, *_ = compute(x, weight, bias, dy)
+    assert y.flags.c_contiguous
+    assert dx.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -157,7 +170,8 @@ def test_any_points_give_matrices_that_correlate(quarters):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "step"), [(4, 4), (5, 7), (7, 7), (8, 4), (14, 7), (16, 4), (28, 7), (32, 4)]
+    ("pixels", "step"),
+    [(4, 4), (5, 7), (7, 7), (8, 4), (14, 7), (16, 4), (28, 7), (32, 4), (48, 7)],
 )
 def test_tiles_of_seven_where_they_save_an_eighth(pixels, step):
     assert four_or_seven(pixels, np.dtype(np.float32)).step == step
@@ -186,11 +200,34 @@ def test_what_was_never_set_reaches_no_result(height, tiles, most, monkeypatch):
         np.testing.assert_allclose(result, clean, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("mean", "centred"), [(3.8, False), (100, True)])
-def test_a_norm_centres_its_input_only_where_the_mean_is_far(mean, centred):
-    x = (mean + random(0, 2, 28, 28, 16)).astype(np.float32)
+@pytest.mark.parametrize(("mean", "centred"), [(3.8, False), (4.2, True), (100, True)])
+@pytest.mark.parametrize(
+    "where", [np.s_[:], np.s_[1, ..., 2:4]], ids=["everywhere", "in one group"]
+)
+def test_a_norm_centres_its_input_only_where_the_mean_is_far(mean, centred, where):
+    x = random(0, 2, 28, 28, 16).astype(np.float32)
+    x[where] += mean
     _, saved = group_norm(x, np.ones(16, np.float32), np.zeros(16, np.float32), groups=8)
     assert (saved.z is not x) == centred
+
+
+def test_a_mean_so_far_that_it_is_rounded_coarsely_does_no_harm():
+    """Its rounding, of some hundredths here, is left in what was centred."""
+    x = (1e5 + random(0, 2, 28, 28, 16)).astype(np.float32)
+    y, saved = group_norm(x, np.ones(16, np.float32), np.zeros(16, np.float32), groups=8)
+    assert np.abs(saved.mean).max() > 0.01
+    exact, _ = exact_group_norm(x.astype(np.float64), np.ones(16), np.zeros(16), groups=8)
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("of_q", "of_k"), [(1, 100), (100, 1)])
+def test_one_score_at_which_exp_overflows_is_enough_to_shift_them(of_q, of_k):
+    """200, of one query and one key among small ones."""
+    qkv = 0.1 * random(0, 1, 20, 3 * 4).astype(np.float32)
+    qkv[0, 7, :4], qkv[0, 11, 4:8] = of_q, of_k
+    y, _ = attention(qkv, heads=1)
+    exact, _ = exact_attention(qkv.astype(np.float64), heads=1)
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "kept"), [(120, True), (128, False)])
