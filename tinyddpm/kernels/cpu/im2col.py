@@ -99,7 +99,7 @@ def _folded(dcolumns: Array, padded_shape: tuple[int, ...], stride: int) -> Arra
         return dcolumns.reshape(padded_shape)
     dx_padded = np.zeros(padded_shape, dcolumns.dtype)
     for a, b in np.ndindex(kh, kw):
-        rows = slice(a, a + stride * (height - 1) + 1, stride)
-        columns = slice(b, b + stride * (width - 1) + 1, stride)
+        rows = slice(a, a + stride * height, stride)
+        columns = slice(b, b + stride * width, stride)
         dx_padded[:, rows, columns] += dcolumns[:, :, :, a, b]
     return dx_padded
