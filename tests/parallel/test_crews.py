@@ -1,11 +1,14 @@
 """Crews of threads and of processes: order, exceptions, memory, and what is left behind."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,21 @@ def test_the_kind_is_what_was_asked_for():
     with Workers(1) as alone:
         assert not isinstance(alone.crew(len, processes=True), Processes)
         assert not alone.can_have_processes()
+
+
+def test_where_a_fork_is_not_safe_crews_are_of_threads(monkeypatch):
+    """In a thread but the first, with a BLAS that is not held, and on macOS."""
+    with Workers(2) as workers:
+        found = []
+        thread = threading.Thread(target=lambda: found.append(workers.can_have_processes()))
+        thread.start()
+        thread.join()
+        monkeypatch.setattr("tinyddpm.parallel.workers.blas_threads", lambda: None)
+        found.append(workers.can_have_processes())
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "platform", "darwin")
+        found.append(workers.can_have_processes())
+    assert found == [False] * 3
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -134,6 +152,22 @@ def test_an_exception_says_where_it_was_raised():
     assert "in divide" in raised.value.__notes__[0]
 
 
+UNSENDABLE = """
+from tinyddpm.parallel import Workers
+with Workers(2) as workers:
+    workers.crew(lambda _: lambda: None, processes=True).run("ab", print)
+"""
+
+
+@forks
+def test_a_result_that_cannot_be_sent_ends_its_process_which_says_why():
+    done = subprocess.run(
+        [sys.executable, "-c", UNSENDABLE], capture_output=True, text=True, check=False
+    )
+    assert "Can't pickle" in done.stderr
+    assert "a worker process was ended in the middle of its work\ncause: exit 1 " in done.stderr
+
+
 @forks
 def test_no_more_processes_are_begun_than_there_are_tasks():
     pids = set()
@@ -178,6 +212,64 @@ def test_a_worker_that_was_killed_is_told(when):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids), "one was not waited for"
 
 
+@forks
+def test_each_is_killed_but_once(monkeypatch):
+    """When it has ended, its number may be that of another process."""
+    killed, kill = [], os.kill
+
+    def killing(pid, number):
+        killed.append(pid)
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", killing)
+    with Workers(2) as workers:
+        crew = workers.crew(lambda number: number and kill(os.getpid(), number), processes=True)
+        with pytest.raises(TinyDDPMError, match="worker process was ended"):
+            crew.run([0, signal.SIGKILL], lambda _index, _none: None)
+    assert len(killed) == len(set(killed)) == 2
+
+
+@forks
+def test_where_nobody_is_told_of_their_end_they_end_all_the_same():
+    def stop(_index, _none):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Workers(2) as workers:
+            crew = workers.crew(time.sleep, processes=True)
+            with pytest.raises(KeyboardInterrupt):
+                crew.run([0, 60], stop)  # one is at work then
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not worker_pids
+
+
+@forks
+def test_a_warning_of_forks_beside_threads_is_not_shown(monkeypatch):
+    """Python 3.12 and later give one."""
+    fork = os.fork
+
+    def warned():
+        warnings.warn("may lead to deadlocks in the child", DeprecationWarning, stacklevel=2)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", warned)
+    with Workers(2) as workers:
+        workers.crew(len, processes=True).run(["", "a"], np.testing.assert_equal)
+
+
+@forks
+def test_the_collector_leaves_alone_what_they_were_born_with():
+    """Else it would touch all of that, and the system would copy what is touched."""
+    frozen = []
+    with Workers(2) as workers:
+        crew = workers.crew(lambda _: gc.get_freeze_count(), processes=True)
+        crew.run("ab", lambda _, count: frozen.append(count))
+    assert min(frozen) > 1000
+    assert gc.get_freeze_count() == 0
+
+
 MEMORY = """
 import json, sys
 import numpy as np
@@ -213,6 +305,7 @@ def test_signals_to_stop_are_the_parents_to_handle():
     found = []
     with Workers(2) as workers:
         workers.crew(work, processes=True).run(numbers, lambda _, number: found.append(number))
+        assert not set(numbers) & signal.pthread_sigmask(signal.SIG_BLOCK, ())  # here they arrive
     assert found == numbers
 
 
@@ -226,7 +319,10 @@ def work(seconds):
     time.sleep(seconds)
     return os.getpid()
 
+lower = [os.dup(0) for _ in range(int(sys.argv[3]))]
 with exclusive_lock(Path(sys.argv[1])), Workers(2) as workers:
+    for number in lower:
+        os.close(number)
     crew = workers.crew(work, processes=True)
     crew.run([0, 0], lambda _, pid: print(pid, flush=True))
     if sys.argv[2] == "at work":
@@ -237,9 +333,11 @@ with exclusive_lock(Path(sys.argv[1])), Workers(2) as workers:
 
 @forks
 @pytest.mark.parametrize("when", ["at work", "idle"])
-def test_a_killed_program_leaves_no_process_and_no_lock(tmp_path, when):
+@pytest.mark.parametrize("lower", ["0", "9"])
+def test_a_killed_program_leaves_no_process_and_no_lock(tmp_path, when, lower):
+    """Whether the number of the lock's file is lower than those of the pipes, or higher."""
     path, told = tmp_path / "lock", tmp_path / "pids"
-    command = [sys.executable, "-c", ORPHANS, str(path), when]
+    command = [sys.executable, "-c", ORPHANS, str(path), when, lower]
     with told.open("w") as file:
         assert subprocess.call(command, stdout=file) == -signal.SIGKILL
     with exclusive_lock(path):

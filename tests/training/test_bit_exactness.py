@@ -108,6 +108,13 @@ def test_saving_and_previewing_change_no_bit(tmp_path, golden):
     assert previews == [f"step-{step:08d}.png" for step in (5, 10, STEPS)]
 
 
+def test_the_blocks_of_an_update_change_no_bit(tmp_path, golden, monkeypatch):
+    monkeypatch.setattr("tinyddpm.training.step._BLOCK", 1000)
+    execution = loop.Execution(threads=2, save_every=0, preview_every=0)
+    assert_same_state(run_to(tmp_path / "run", execution=execution), golden[0])
+    assert golden[0].value.size > 3000
+
+
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, golden):
     """Steps that were logged but not saved are done again, and logged once."""
     path = tmp_path / "run"
@@ -150,7 +157,8 @@ def test_the_average_follows_its_definition(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what):
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what, poison):
     """The message says the step, and the time of the image whose loss it is; the last checkpoint is
     of the step before, or earlier.
     """
@@ -163,7 +171,7 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what)
             before["value"] = self.network.parameters.value.copy()
             before["trainer"], before["t"] = self, times[3]
             target = result if what == "loss" else self.network.parameters.grad
-            target[3] = np.nan
+            target[3] = poison
         return result, times, weights
 
     monkeypatch.setattr(Trainer, "_gradient", poisoned)
@@ -193,6 +201,8 @@ def test_epochs_cover_all_images_once():
     with Workers(1) as workers:
         trainer = Trainer(CONFIG, DATASET, workers, reference)
         seen = np.concatenate([trainer._batch_indices(step) for step in range(1, 24)])
+        again = np.concatenate([trainer._batch_indices(step) for step in range(23, 0, -1)])
+    np.testing.assert_array_equal(again.reshape(23, 9)[::-1], seen.reshape(23, 9))
     for epoch in seen.reshape(9, 23):  # 23 steps of 9 images are 9 epochs of 23
         assert sorted(epoch.tolist()) == list(range(23))
 

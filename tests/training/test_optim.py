@@ -50,6 +50,12 @@ def test_clipping_caps_the_norm_and_keeps_the_direction(limit, scale):
     np.testing.assert_allclose(clipped, expected, rtol=1e-9)
 
 
+def test_a_gradient_of_zero_is_clipped_to_zero():
+    grad = np.zeros(50)
+    optim.clip_by_norm(grad, optim.global_norm(grad), 1.0)
+    np.testing.assert_array_equal(grad, 0)
+
+
 def test_the_average_is_a_weighted_sum_of_the_past():
     average = random(0)
     expected = average.copy()

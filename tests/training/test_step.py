@@ -115,7 +115,22 @@ def test_steps_are_algorithm_1_written_out(objective):
             np.testing.assert_allclose(trainer.times.history, times.history, rtol=1e-3)
 
 
+def test_a_step_whose_loss_is_not_finite_updates_nothing():
+    with Workers(1) as workers:
+        trainer = warmed(CONFIG, workers)
+        trainer.network.parameters.value[...] = np.nan
+        before = copy.deepcopy([trainer.ema, trainer.times.history, trainer.times.counts])
+        with pytest.raises(NonFiniteError, match="step 1"):
+            trainer.step(1)
+        after = [trainer.ema, trainer.times.history, trainer.times.counts]
+        for was, found in zip(before, after, strict=True):
+            np.testing.assert_array_equal(found, was)
+        assert not trainer.adam_m.any()
+        assert not trainer.adam_v.any()
+
+
 def test_the_losses_are_told_by_the_quarter_of_their_times():
+    assert by_quartile(np.array([1.0, 2.0, 4.0]), np.array([1, 2, 3]), T=3) == [1.0, 2.0, 4.0, None]
     losses = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
     assert by_quartile(losses, np.array([1, 2, 3, 5, 6, 6]), T=8) == [1.5, 4.0, 56 / 3, None]
     assert by_quartile(losses, np.array([8, 7, 6, 8, 8, 7]), T=8) == [None, None, 4.0, 11.8]
