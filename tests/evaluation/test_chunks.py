@@ -113,6 +113,8 @@ def test_other_settings_have_another_folder(tmp_path):
     assert folder.path != other.path
     assert other.missing(1) == [0]
     assert folder.path.parent == tmp_path
+    in_another_order = dict(reversed(SETTINGS.items()))
+    assert ChunkFolder(tmp_path, "quality-8-50-0", in_another_order, SHAPE).path == folder.path
     assert folder.path.name.startswith("quality-8-50-0-")
     assert json.loads((folder.path / "settings.json").read_text()) == SETTINGS
 

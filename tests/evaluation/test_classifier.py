@@ -1,7 +1,9 @@
 """A fitted classifier's file, and the one that comes with the package."""
 
 import json
+import os
 import tracemalloc
+import warnings
 import zipfile
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from fake_mnist import bars
 from tinyddpm.data import load
 from tinyddpm.errors import CheckpointError, DataError
 from tinyddpm.evaluation.classifier import Classifier, accuracy, read, save, shipped
-from tinyddpm.evaluation.digits import digits_of
+from tinyddpm.evaluation.digits import Digits, digits_of
 from tinyddpm.evaluation.fit_lenet import Recipe
 from tinyddpm.evaluation.lenet import LeNet
 from tinyddpm.parallel import Workers
@@ -59,6 +61,14 @@ def test_a_file_holds_all_of_it(tmp_path):
     assert (tmp_path / "one.npz").stat().st_size < 2**20
 
 
+@pytest.mark.parametrize("count", [30, 230])
+def test_its_accuracy_is_the_share_that_it_names_rightly(count):
+    network, images = a_classifier().network, bars(count).images
+    labels = network.forward(images.astype(np.float32) / 255)[0].logits.argmax(axis=1)
+    labels[-3:] += 1
+    assert accuracy(network, Digits(images, labels)) == pytest.approx(1 - 3 / count)
+
+
 def test_what_it_sees_depends_on_no_worker():
     images, classifier = bars(450).images, a_classifier()
     seen = []
@@ -103,6 +113,15 @@ def with_nan(path):
     save(path, replace(a_classifier(), network=LeNet(values=values)))
 
 
+def with_an_array_twice(path):
+    with np.load(path) as archive:
+        bias = archive["head.bias"]
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with archive.open("head.bias.npy", "w") as member:
+            np.save(member, bias)
+
+
 DAMAGE = {
     "is not there": lambda path: path.unlink(),
     "is empty": lambda path: path.write_bytes(b""),
@@ -112,6 +131,7 @@ DAMAGE = {
     "lacks an array": lambda path: rewritten(path, **{"head.bias": None}),
     "lacks its record": lambda path: rewritten(path, about=None),
     "has an array too many": lambda path: rewritten(path, more=np.zeros(3)),
+    "has an array twice": with_an_array_twice,
     "has a wrong shape": lambda path: rewritten(path, **{"head.bias": np.zeros(9, np.float32)}),
     "has a wrong type": lambda path: rewritten(path, **{"head.bias": np.zeros(10)}),
     "has other weights": lambda path: rewritten(path, **{"head.bias": np.zeros(10, np.float32)}),
@@ -131,6 +151,25 @@ def test_a_file_that_is_damaged_gives_one_error(tmp_path, damage):
         read(path)
     assert refused.value.cause
     assert "--fit-classifier" in refused.value.remedy
+
+
+class Exploit:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    path = tmp_path / "lenet.npz"
+    save(path, a_classifier())
+    rewritten(path, about=np.array([Exploit(tmp_path / "owned")]))
+    with pytest.raises(CheckpointError, match=r"lenet\.npz"):
+        read(path)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_bomb_is_refused_in_little_memory(tmp_path):

@@ -60,7 +60,9 @@ def test_what_only_a_wrong_program_reports_is_refused():
     assert unclipped < 0.01 * limit.bits_per_dim  # a mean beyond black makes black free
     with pytest.raises(errors.FailedCheckError, match="below what any network can reach"):
         check_limit(unclipped, limit)
-    check_limit(limit.bits_per_dim, limit)
+    with pytest.raises(errors.FailedCheckError):
+        check_limit(limit.bits_per_dim * (1 - 1e-4), limit)
+    check_limit(limit.bits_per_dim * (1 - 1e-6), limit)
 
 
 def test_a_learned_variance_may_go_below():

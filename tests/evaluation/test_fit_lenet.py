@@ -55,6 +55,28 @@ def test_the_gradient_is_that_of_the_whole_batch(monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
+def test_each_epoch_has_an_order_and_shifts_of_its_own(monkeypatch):
+    asked = []
+
+    def spied(images, _recipe, *, epoch, samples):
+        np.testing.assert_array_equal(images, DIGITS.images[samples])
+        asked.append((epoch, samples))
+        return images
+
+    monkeypatch.setattr(fit_lenet, "shifted", spied)
+    values(SHORT)
+    assert [epoch for epoch, _ in asked] == [0] * 4 + [1] * 4
+    first, second = (
+        np.concatenate([numbers for _, numbers in part]) for part in (asked[:4], asked[4:])
+    )
+    assert len(set(first)) == len(set(second)) == 400
+    assert not np.array_equal(first, second)
+
+
+def test_what_is_left_over_of_an_epoch_is_no_step():
+    assert Recipe(epochs=3, batch=100).steps(450) == 12
+
+
 def test_fewer_images_than_a_batch_are_a_batch():
     few = bars(30)
     assert Recipe(epochs=3).steps(30) == 3

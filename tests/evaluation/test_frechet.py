@@ -73,6 +73,9 @@ def test_moments_are_those_of_numpy_in_float64():
     assert found.covariance.dtype == np.float64
     np.testing.assert_allclose(found.mean, x.astype(float).mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(found.covariance, np.cov(x.astype(float).T), rtol=1e-10)
+    exact = x.astype(float)
+    moments(exact)
+    np.testing.assert_array_equal(exact, x)  # what is given is not centred
 
 
 def test_what_has_no_moments_is_refused():

@@ -67,6 +67,7 @@ def test_a_replica_shares_values_and_owns_gradients():
     replica = network.replica()
     assert replica.parameters.value is network.parameters.value
     assert replica.parameters.grad is not network.parameters.grad
+    assert LeNet(kernels=reference).replica().kernels is reference
 
 
 @pytest.mark.parametrize(("byte", "pixel"), [(0, 0.0), (255, 1.0), (51, 0.2)])

@@ -1,6 +1,7 @@
 """The bound of a data set: unbiased, with an honest error, against chains known in closed form."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from montecarlo import consistent, mutated, seed_of, subgamma_test
 
-from tinyddpm import errors
+from tinyddpm import errors, rng
 from tinyddpm.data.pixels import from_bytes
 from tinyddpm.diffusion.affine_chain import affine_chain
 from tinyddpm.diffusion.decoder import log_probability
@@ -200,6 +201,23 @@ def test_batches_and_neighbours_do_not_matter():
     assert calls.count(2) == likelihood.model_calls(50, 7, 3, 2) == 4 * 5
 
 
+def test_times_and_noise_share_no_random_numbers(monkeypatch):
+    steps = []
+
+    def spied(draw):
+        def drawn(*args, step, **options):
+            steps.append(step)
+            return draw(*args, step=step, **options)
+
+        return drawn
+
+    monkeypatch.setattr(strata, "rng", SimpleNamespace(uniform=spied(rng.uniform)))
+    monkeypatch.setattr(likelihood, "normal", spied(likelihood.normal))
+    diffusion = GaussianDiffusion(NoiseSchedule.cosine(12))
+    likelihood.estimate_likelihood(diffusion, network_like, IMAGES, draws=3)
+    assert len(steps) == len(set(steps)) == 1 + 5  # of the times, and of t = 1, three and T
+
+
 def test_means_at_each_time():
     diffusion = GaussianDiffusion(NoiseSchedule.cosine(12))
     draws = likelihood.estimate_likelihood(diffusion, network_like, IMAGES, draws=2).clipped
@@ -263,8 +281,10 @@ def test_the_interval_is_the_normal_one():
         estimate(np.array([1.0]))
 
 
-def test_a_network_that_computes_no_numbers_is_named():
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_network_that_computes_no_numbers_is_named(poison):
+    """Also where clipping would hide it: an x̂_0 of −∞ is held at −1."""
     diffusion = GaussianDiffusion(NoiseSchedule.cosine(8))
-    broken = lambda xt, t: np.where(t.reshape(-1, 1, 1, 1) == 3, np.nan, xt)  # noqa: E731
-    with pytest.raises(errors.NonFiniteError, match="t = 3"):
+    broken = lambda xt, t: np.where(t.reshape(-1, 1, 1, 1) >= 3, poison, xt)  # noqa: E731
+    with pytest.raises(errors.NonFiniteError, match="the first at t = 3"):
         likelihood.estimate_likelihood(diffusion, broken, IMAGES)

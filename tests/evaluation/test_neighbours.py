@@ -36,7 +36,9 @@ def test_it_is_the_definition(n, m, seed):
 
 def test_blocks_and_threads_do_not_matter(monkeypatch):
     queries, candidates = images(0, 23), images(1, 57)
+    candidates[[2, 40]] = queries[0]  # of two that are as near, the first
     whole = search(neighbours, queries, candidates)
+    assert whole.nearest[0] == 2
     monkeypatch.setattr(neighbours, "_QUERIES", 5)
     monkeypatch.setattr(neighbours, "_CANDIDATES", 8)
     for threads in (1, 2, 3):

@@ -6,11 +6,12 @@ from fake_mnist import bars
 
 from tinyddpm import rng
 from tinyddpm.data import load
+from tinyddpm.data.dataset import Dataset
 from tinyddpm.errors import DataError, UsageError
 from tinyddpm.evaluation.classifier import Classifier, shipped
 from tinyddpm.evaluation.digits import Digits, digits_of
 from tinyddpm.evaluation.fit_lenet import Recipe, fit
-from tinyddpm.evaluation.frechet import frechet_distance, moments
+from tinyddpm.evaluation.frechet import floor_constant, frechet_distance, moments
 from tinyddpm.evaluation.sample_quality import REAL_DRAWS, STAGES, judge, measure
 from tinyddpm.parallel import Workers
 
@@ -47,6 +48,7 @@ def test_the_distances_are_those_of_the_definition(classifier):
         expected = frechet_distance(moments(train[chosen]), moments(test))
         assert found.real[7] == pytest.approx(expected, rel=1e-3)
         assert found.ratio == pytest.approx(found.value / np.mean(found.real))
+        assert found.constant == pytest.approx(floor_constant(moments(test)), rel=1e-3)
         assert found.floor == pytest.approx(found.constant * (1 / 120 + 1 / 90))
         whole = frechet_distance(moments(train), moments(test))
         all_of_them = measured(classifier, images=TRAIN.images).distances[name]
@@ -69,6 +71,13 @@ def test_the_companions_are_counts(classifier):
         looks.neighbours.distance[:3],
         np.sqrt(np.square(TRAIN.images / 255).sum(axis=(1, 2, 3)).min()),
     )
+
+
+def test_a_class_that_no_training_image_has_is_a_class(classifier):
+    few = TRAIN.labels < 5
+    looks = measured(classifier, train=Digits(TRAIN.images[few], TRAIN.labels[few])).samples
+    assert looks.classes.shape == (10,)
+    assert looks.homogeneity.p < 1e-6
 
 
 def judge_one_by_one(classifier, images):
@@ -106,11 +115,20 @@ def test_threads_change_nothing_and_stages_are_told(classifier):
 def test_too_few_and_too_many_are_refused(classifier, images):
     with pytest.raises(UsageError, match="from 2 to 400"):
         measured(classifier, images=images)
+    assert measured(classifier, images=SAMPLES[:2]).samples.count == 2
 
 
 def test_what_is_no_digit_is_refused(classifier):
     with pytest.raises(DataError, match="28×28 grey"):
         measured(classifier, images=SAMPLES[:, :16, :16])
+
+
+def test_digits_have_labels_from_0_to_9():
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    assert digits_of(Dataset("ours", images, np.array([0, 9], np.uint8))).labels.tolist() == [0, 9]
+    for labels in (None, np.array([0, 10], np.uint8)):
+        with pytest.raises(DataError, match="data set ours has no labels from 0 to 9"):
+            digits_of(Dataset("ours", images, labels))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Animations: every frame as it was drawn, one in memory at a time, the whole file or none."""
 
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tinyddpm.figures.animation import (
     FRAME_MS,
     FRAMES,
     LAST_FRAME_MS,
+    check_animation_size,
     kept_times,
     save_animation,
     save_frames,
@@ -78,9 +80,10 @@ def test_a_film_of_all_levels_and_many_frames_is_exact(tmp_path, kind):
 
 
 def test_a_film_of_one_frame_is_a_picture(tmp_path):
-    for name in ("film.gif", "film.png"):
+    for name in ("film.gif", "film.png", "FILM.GIF", "FILM.PNG"):
         save_animation(sheets_of(noise(4, (1, 9, 7))), 1, tmp_path / name)
         with Image.open(tmp_path / name) as image:
+            assert image.format == name[-3:].upper()
             assert np.array_equal(np.asarray(image.convert("L")), noise(4, (1, 9, 7))[0])
 
 
@@ -147,6 +150,15 @@ def test_what_is_too_wide_for_a_gif_is_refused_and_no_animated_png(tmp_path):
     assert "65536×1" in refusal.value.cause
     assert not list(tmp_path.iterdir())
     save_animation(sheets_of(np.zeros((1, 1, 2**16), np.uint8)), 1, tmp_path / "film.png")
+
+
+@pytest.mark.parametrize("size", [(2**16, 1), (1, 2**16)])
+def test_a_side_may_be_too_long_for_a_gif_alone(size):
+    for name in ("film.gif", "FILM.GIF"):
+        check_animation_size(Path(name), (2**16 - 1, 2**16 - 1))
+        with pytest.raises(UsageError, match="65535 pixels a side"):
+            check_animation_size(Path(name), size)
+    check_animation_size(Path("film.png"), size)
 
 
 def test_frames_are_pngs_and_nothing_else(tmp_path):
