@@ -5,6 +5,7 @@ The network has dropout, the batch five shards, the data set an epoch of less th
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tinyddpm.ops.kernels import reference
 from tinyddpm.parallel import Workers
 from tinyddpm.training import loop
 from tinyddpm.training.config import DiffusionConfig, RunConfig
-from tinyddpm.training.model import from_checkpoint
+from tinyddpm.training.model import TrainedModel, from_checkpoint
 from tinyddpm.training.run_directory import RunDirectory
 from tinyddpm.training.shard import Shard
 from tinyddpm.training.step import Trainer
@@ -272,6 +273,43 @@ def test_a_signal_saves_and_draws_no_preview(tmp_path):
     side = CONFIG.network.image_size * (56 // CONFIG.network.image_size)  # shown larger
     with Image.open(preview) as picture:
         assert picture.size == (4 * side + 3, 4 * side + 3)
+
+
+def test_the_seconds_are_those_of_all_steps_and_of_nothing_else(tmp_path, monkeypatch):
+    """A run that goes on counts on; what a GPU has yet to do at the end counts, too."""
+    now = [0.0]
+
+    def lasting(kind, name, seconds):
+        function = getattr(kind, name)
+
+        def timed(*args):
+            now[0] += seconds
+            return function(*args)
+
+        monkeypatch.setattr(kind, name, timed)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    lasting(Trainer, "step", 10.25)
+    lasting(RunDirectory, "append_metrics", 1000)
+    lasting(RunDirectory, "save_checkpoint", 1000)
+    run_to(tmp_path / "run", stop_after=3)
+    assert run_to(tmp_path / "run", resume=True).seconds == STEPS * 10.25
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    assert seconds == [10.25 * step for step in range(1, STEPS + 1)]
+
+
+def test_a_preview_takes_no_more_threads_than_the_steps(tmp_path, monkeypatch):
+    asked, sample = [], TrainedModel.sample
+
+    def spied(model, n, **options):
+        asked.append(options.get("threads"))
+        return sample(model, n, **options)
+
+    monkeypatch.setattr(TrainedModel, "sample", spied)
+    execution = loop.Execution(threads=1, save_every=0, preview_every=1)
+    run_to(tmp_path / "run", replace(CONFIG, train_steps=2), execution=execution)
+    assert asked == [1, 1]
 
 
 def test_a_preview_is_drawn_with_the_averaged_weights(tmp_path):

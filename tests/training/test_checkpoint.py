@@ -94,6 +94,15 @@ def test_other_layouts_are_saved_as_their_values(tmp_path: Path) -> None:
     assert same(read(tmp_path / "a.npz"), replace(good, extra=transposed))
 
 
+def test_a_member_may_be_larger_than_zip_itself_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 GiB, and here 50 bytes: 64 bits are kept for its size before it is known."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 50)
+    save(tmp_path / "a.npz", state())
+    assert same(read(tmp_path / "a.npz"), state())
+
+
 def test_a_file_of_the_first_format_still_loads() -> None:
     assert same(read(Path(__file__).with_name("format_1.npz")), state())
 

@@ -94,13 +94,19 @@ def test_sizes_that_no_network_halves_get_those_that_would_do():
         {"lr": math.nan},
         {"lr": math.inf},
         {"grad_clip": 0.0},
+        {"grad_clip": math.inf},
         {"warmup": -1},
         {"decay_from": -1},
         {"ema_decay": 1.0},
+        {"ema_decay": -0.1},
         {"label_dropout": 1.5},
+        {"label_dropout": -0.1},
         {"seed": 2**32},
+        {"seed": -1},
         {"batch": 0},
         {"train_steps": 2.5},
+        {"shard": 0},
+        {"train_steps": 0},
         {"class_names": ("a", "b")},
     ],
     ids=str,
@@ -123,6 +129,20 @@ def test_an_unknown_choice_is_refused(name):
     """An unknown way to draw t would be the uniform one."""
     with pytest.raises(UsageError, match=f"unknown {name} 'other'"):
         DiffusionConfig(**{name: "other"})
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        ({"schedule": "linear", "T": 20}, "T >= 21"),
+        ({"objective": "hybrid"}, "does not go with variance 'beta_tilde'"),
+        ({"objective": "simple", "variance": "learned"}, "does not go with variance 'learned'"),
+    ],
+    ids=str,
+)
+def test_a_chain_that_cannot_be_is_refused_with_its_config(chain, words):
+    with pytest.raises(UsageError, match=words):
+        DiffusionConfig(**chain)
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])

@@ -273,6 +273,9 @@ def test_resolve_takes_a_run_or_a_file(run: RunDirectory) -> None:
     first, second = run.save_checkpoint(state(1)), run.save_checkpoint(state(2))
     assert find(run.path).path == second
     assert find(first).path == first
+    named_like_a_file = run.path.rename(run.path.with_name("glyphs.npz"))
+    assert find(named_like_a_file).path.name == second.name
+    named_like_a_file.rename(run.path)
     damage(second)
     assert find(run.path).path == first
     assert str(second) in find(run.path).warning
@@ -451,9 +454,12 @@ def test_an_error_under_the_lock_passes_and_frees_it(run: RunDirectory) -> None:
         pass
 
 
-def test_the_lock_removes_what_a_killed_process_left(run: RunDirectory) -> None:
-    leftover = run.checkpoints / ".step-00000003.npz.1234-5678.part"
-    leftover.write_bytes(b"half a checkpoint")
+@pytest.mark.parametrize(
+    "name", ["checkpoints/.step-00000003.npz", "samples/.step-00000003.png", ".config.json"]
+)
+def test_the_lock_removes_what_a_killed_process_left(run: RunDirectory, name: str) -> None:
+    leftover = run.path / f"{name}.1234-5678.part"
+    leftover.write_bytes(b"half a file")
     with run.lock():
         assert not leftover.exists()
 
