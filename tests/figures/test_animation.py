@@ -105,6 +105,29 @@ def test_a_gif_gives_each_frame_in_colour_its_own_256(tmp_path):
     assert np.abs(found - many).mean() < 25  # of one grey for all: 64
 
 
+def test_a_colour_is_shown_as_one_colour_wherever_it_is(tmp_path):
+    """Dots of two others in its place would move from frame to frame."""
+    pixels = noise(6, (300, 3))[np.arange(1200).reshape(30, 40) % 300]
+    save_animation(sheets_of(pixels[None]), 1, tmp_path / "film.gif")
+    (found,), _ = read(tmp_path / "film.gif")
+    both = np.concatenate([pixels, found], axis=-1).reshape(-1, 6)
+    assert len(np.unique(both, axis=0)) == 300
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("gif", b"\x00\x3b"), ("png", b"\x00\x00\x00\x00IEND\xae\x42\x60\x82")]
+)
+def test_a_film_ends_as_its_kind_does(tmp_path, kind, end):
+    path = tmp_path / f"film.{kind}"
+    save_animation(sheets_of(noise(4, (2, 9, 7))), 2, path)
+    assert path.read_bytes().endswith(end)
+
+
+def test_frames_of_grey_share_the_palette_of_the_file(tmp_path):
+    save_animation(sheets_of(noise(4, (10, 1, 1))), 10, tmp_path / "film.gif")
+    assert (tmp_path / "film.gif").stat().st_size < 2 * 3 * 256
+
+
 @pytest.mark.parametrize("kind", ["gif", "png"])
 def test_one_picture_is_in_memory_at_a_time(tmp_path, kind):
     drawn, most = [], 0
@@ -185,6 +208,28 @@ def test_frames_take_the_place_of_all_earlier_ones(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), noise(12, (2, 6, 4))[1])
 
 
+def test_frames_go_where_a_link_leads(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "frames"
+    link.symlink_to(tmp_path / "elsewhere")
+    save_frames(sheets_of(noise(11, (2, 6, 4))), link)
+    assert link.is_symlink()
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 2
+
+
+def test_a_file_that_comes_meanwhile_is_not_removed(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+
+    def sheets():
+        yield from sheets_of(noise(11, (2, 6, 4)))
+        (folder / "mine.txt").write_text("mine")
+
+    with pytest.raises(StorageError, match="frames"):
+        save_frames(sheets(), folder)
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
 def test_frames_that_fail_leave_the_earlier_ones(tmp_path):
     folder = tmp_path / "frames"
     save_frames(sheets_of(noise(11, (5, 6, 4))), folder)
@@ -206,3 +251,11 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, name):
     assert len(list(folder.iterdir())) == 3
     with pytest.raises(UsageError, match="is a file"):
         save_frames([], folder / name)
+
+
+def test_of_many_other_files_three_are_named(tmp_path):
+    for name in "dbeca":
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match="other files") as refusal:
+        save_frames([], tmp_path)
+    assert refusal.value.cause == "a, b, c"
