@@ -63,8 +63,10 @@ def write_zip(path: Path, members: Members, compression: int = zipfile.ZIP_STORE
 # What comes back is what was saved.
 
 
-def test_round_trip(path: Path) -> None:
-    assert same(read(path), state())
+@pytest.mark.parametrize("step", [0, 1000])
+def test_round_trip(tmp_path: Path, step: int) -> None:
+    save(tmp_path / "a.npz", state(step))
+    assert same(read(tmp_path / "a.npz"), state(step))
 
 
 def test_numpy_reads_it(path: Path) -> None:
@@ -205,6 +207,15 @@ def test_what_may_not_be_read_is_not_called_damaged(
             patch.setattr(Path, name, denied)
             with pytest.raises(CheckpointError, match=r"npz cannot be read\n.*Permission denied"):
                 read(path)
+
+
+def test_want_of_memory_is_not_called_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", full)
+    with pytest.raises(MemoryError):
+        read(path)
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def test_parameters_of_another_network_are_refused(trained):
 def test_a_damaged_latest_checkpoint_is_warned_of(tmp_path):
     run_to(tmp_path / "run")
     (tmp_path / "run/checkpoints/step-00000012.npz").write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match="step-00000000.npz is used instead"):
+    with pytest.warns(UserWarning, match="step-00000000.npz is used instead") as warned:
         assert tinyddpm.load(tmp_path / "run").step == 0
+    assert warned[0].filename == __file__  # the line that loads is shown
 
 
 def test_where_there_is_nothing_the_error_says_so(tmp_path):
@@ -121,6 +122,20 @@ def test_a_model_goes_with_the_last_that_knows_it(trained):
         gc.enable()
 
 
+def test_a_prediction_goes_through_the_network_shard_by_shard(trained, monkeypatch):
+    sizes, forward = [], UNet.forward
+
+    def spied(network, x, *args, **options):
+        sizes.append(len(x))
+        return forward(network, x, *args, **options)
+
+    model = tinyddpm.load(trained[0])
+    monkeypatch.setattr(UNet, "forward", spied)
+    with model.denoiser(1) as denoiser:
+        denoiser(np.zeros((5, *model.image_shape), np.float32), np.ones(5, np.int64))
+    assert sizes == [2, 2, 1]  # the run's shards
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_images_are_refused(trained, threads):
     model = tinyddpm.load(trained[0])
@@ -169,8 +184,9 @@ def test_labels_may_be_a_list_and_name_no_class(of_three_classes):
 
 
 def test_a_network_without_classes_is_asked_for_none(trained):
-    with pytest.raises(UsageError, match="trained without classes"):
-        tinyddpm.load(trained[0]).sample(2, steps=1, labels=[0, 1])
+    for asked in ({"labels": [0, 1]}, {"guidance": 1.0}):
+        with pytest.raises(UsageError, match="trained without classes"):
+            tinyddpm.load(trained[0]).sample(2, steps=1, **asked)
 
 
 @pytest.mark.parametrize("guidance", [np.nan, np.inf])
@@ -218,6 +234,14 @@ def test_images_are_those_of_the_chain_walked_by_hand(
         *_, last = walks(9, np.array(labels or [0, 1, 2, 0, 1]))
     expected = walk(by_hand, (5, 16, 16, 1), first_sample=9, **drawn)
     np.testing.assert_allclose(last.x, expected, atol=1e-3)
+
+
+def test_what_nobody_asks_for_is_the_same_for_images_and_for_the_walk_to_them(of_three_classes):
+    told = []
+    found = of_three_classes.sample(2, progress=told.append)
+    *_, last = of_three_classes.walk(2)
+    np.testing.assert_array_equal(found, to_bytes(last.x))
+    assert told == list(range(20, 0, -1))  # all steps of the chain
 
 
 def test_noise_is_decoded_without_more_noise(of_three_classes):

@@ -287,6 +287,32 @@ def test_resolve_takes_a_run_or_a_file(run: RunDirectory) -> None:
         find(run.path / "none.npz")
 
 
+def test_a_run_whose_checkpoints_are_removed_has_yet_to_begin(run: RunDirectory) -> None:
+    for step in (1, 2):
+        run.save_checkpoint(state(step))
+    with run.lock(), pytest.raises(RunLockedError):
+        run.remove_checkpoints()
+    assert len(run.saved()) == 2
+    run.remove_checkpoints()
+    assert names(run) == []
+
+
+def test_checkpoints_that_cannot_be_listed_are_not_taken_for_none(run: RunDirectory) -> None:
+    run.checkpoints.rename(run.path / "moved")
+    with pytest.raises(CheckpointError, match="checkpoints cannot be read"):
+        run.saved()
+
+
+def test_versions_that_have_changed_since_a_run_was_begun(run: RunDirectory) -> None:
+    assert run.changed_versions() == []
+    begun = {"tinyddpm": "0.0", "numpy": "1.0", "python": "2.7"}
+    (run.path / "env.json").write_text(json.dumps(begun))
+    assert run.changed_versions() == [
+        f"tinyddpm 0.0 → {tinyddpm.__version__}",
+        f"numpy 1.0 → {np.__version__}",
+    ]
+
+
 # Metrics.
 
 

@@ -1,4 +1,4 @@
-"""The network of the self-check leaves out no way of convolving."""
+"""The self-check: its network leaves out no way of convolving, and it looks at gradients, too."""
 
 from dataclasses import replace
 
@@ -7,7 +7,19 @@ import numpy as np
 from tinyddpm.kernels.cpu import cpu
 from tinyddpm.kernels.cpu.conv2d import Winograd1dSaved, WinogradSaved
 from tinyddpm.nn.unet import UNet
-from tinyddpm.training.self_check import NETWORK
+from tinyddpm.ops.conv2d import conv2d_backward
+from tinyddpm.ops.kernels import reference
+from tinyddpm.training.self_check import NETWORK, TOLERANCE, self_check
+
+
+def test_a_gradient_of_weights_that_is_wrong_is_found(monkeypatch):
+    def wrong(dy, saved):
+        dx, dweight, dbias = conv2d_backward(dy, saved)
+        return dx, 1.01 * dweight, dbias
+
+    table = replace(reference, conv2d_backward=wrong)
+    monkeypatch.setattr("tinyddpm.training.self_check.kernels_for", lambda _: table)
+    assert self_check() > TOLERANCE
 
 
 def test_its_convolutions_go_every_way():
