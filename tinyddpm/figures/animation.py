@@ -103,7 +103,7 @@ def _write_gif(sheets: Iterable[Image.Image], count: int, file: BinaryIO) -> Non
             file.write(bytes(level for level in range(256) for _ in "rgb"))
             file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # repeat without end
         grey = sheet.mode == "L"
-        frame = sheet if grey else sheet.quantize(256, dither=Image.Dither.NONE)
+        frame = sheet if grey else sheet.quantize(256)
         duration = _duration(index, count)
         blocks = GifImagePlugin.getdata(frame, duration=duration, include_color_table=not grey)
         file.writelines(blocks)
