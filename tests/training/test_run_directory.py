@@ -463,6 +463,14 @@ def test_the_lock_names_its_holder_and_goes_with_it(run: RunDirectory) -> None:
                 pytest.fail("one process holds the lock twice")
 
 
+def test_a_holder_that_has_yet_to_write_its_name_is_one_that_just_began(run: RunDirectory) -> None:
+    with (run.path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunLockedError) as caught, run.lock():
+            pytest.fail("two hold the lock")
+    assert caught.value.cause == "lock is held by a process that just began"
+
+
 def test_who_only_looks_locks_nobody_out(run: RunDirectory) -> None:
     with run.lock():
         pass
