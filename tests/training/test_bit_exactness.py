@@ -187,7 +187,7 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path, monkeypatch, what,
 
 def test_other_configurations_and_other_data_are_refused(tmp_path):
     checkpoint = run_to(tmp_path / "run", stop_after=1)
-    loop.check_same_config(replace(CONFIG, train_steps=99), checkpoint)
+    loop.check_same_config(replace(CONFIG, train_steps=99, data_dir="/moved"), checkpoint)
     other = replace(CONFIG, lr=0.5, network=replace(CONFIG.network, dropout=0.0))
     with pytest.raises(CheckpointError) as refusal:
         loop.check_same_config(other, checkpoint)
@@ -276,7 +276,7 @@ def test_a_signal_saves_and_draws_no_preview(tmp_path):
 
 
 def test_the_seconds_are_those_of_all_steps_and_of_nothing_else(tmp_path, monkeypatch):
-    """A run that goes on counts on; what a GPU has yet to do at the end counts, too."""
+    """A run that goes on counts on; what a GPU has yet to do at a stop counts, too."""
     now = [0.0]
 
     def lasting(kind, name, seconds):
@@ -288,15 +288,20 @@ def test_the_seconds_are_those_of_all_steps_and_of_nothing_else(tmp_path, monkey
 
         monkeypatch.setattr(kind, name, timed)
 
+    def flush(_):
+        now[0] += 5
+        yield from ()
+
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(Trainer, "flush", flush)
     lasting(Trainer, "step", 10.25)
     lasting(RunDirectory, "append_metrics", 1000)
     lasting(RunDirectory, "save_checkpoint", 1000)
     run_to(tmp_path / "run", stop_after=3)
-    assert run_to(tmp_path / "run", resume=True).seconds == STEPS * 10.25
+    assert run_to(tmp_path / "run", resume=True).seconds == STEPS * 10.25 + 2 * 5
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     seconds = [json.loads(line)["seconds"] for line in lines]
-    assert seconds == [10.25 * step for step in range(1, STEPS + 1)]
+    assert seconds == [10.25 * step + 5 * (step > 3) for step in range(1, STEPS + 1)]
 
 
 def test_a_preview_takes_no_more_threads_than_the_steps(tmp_path, monkeypatch):
