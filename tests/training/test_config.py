@@ -62,9 +62,12 @@ def test_attention_stays_at_its_level():
         fit_to(recipe("mnist", "any"), (1, 28, 32, 1))
 
 
-@pytest.mark.parametrize("data", ["glyphs", "mnist", "cifar10"])
-def test_known_data_have_the_preset_of_their_name(data):
-    assert default_preset(data, (10, 30, 30, 7)) == data
+@pytest.mark.parametrize(
+    ("data", "preset"),
+    [("glyphs", "glyphs"), ("mnist", "mnist"), ("fashion-mnist", "mnist"), ("cifar10", "cifar10")],
+)
+def test_known_data_have_a_preset_by_their_name(data, preset):
+    assert default_preset(data, (10, 30, 30, 7)) == preset
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -114,6 +117,12 @@ def test_sizes_that_no_network_halves_get_those_that_would_do():
 def test_what_cannot_be_trained_is_refused(change):
     with pytest.raises(UsageError):
         replace(recipe("mnist", "mnist"), **change)
+
+
+def test_every_class_has_a_name():
+    config = fit_to(recipe("mnist", "mnist"), DIGITS, tuple("0123456789"))
+    with pytest.raises(UsageError, match="a class for each"):
+        replace(config, class_names=config.class_names[1:])
 
 
 @pytest.mark.parametrize(
@@ -178,3 +187,13 @@ def test_what_is_no_config_is_refused_with_the_reason(key):
     with pytest.raises(CheckpointError) as refusal:
         RunConfig.from_json(plain)
     assert key in refusal.value.cause
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lr": -1.0}, {"lr": "fast"}, {"network": []}, {"diffusion": None}, {"more": 1}],
+    ids=str,
+)
+def test_a_config_of_impossible_values_is_none_of_this_program(change):
+    with pytest.raises(CheckpointError, match="not one of this program's"):
+        RunConfig.from_json(recipe("mnist", "mnist").to_json() | change)

@@ -178,6 +178,12 @@ def test_newest_is_the_run_that_saved_last(tmp_path: Path) -> None:
         assert newest(root) == path
 
 
+def test_a_checkpoint_that_goes_while_one_looks_is_none(run: RunDirectory) -> None:
+    run.save_checkpoint(state(1))
+    (run.checkpoints / "step-00000002.npz").symlink_to("gone")
+    assert newest(run.path.parent) == run.path
+
+
 # Checkpoints.
 
 
@@ -210,6 +216,14 @@ def test_at_least_two_are_kept(run: RunDirectory, keep: int, left: int) -> None:
     ]
 
 
+def test_an_old_one_may_be_removed_by_others_at_the_same_time(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = run.checkpoints / "step-00000000.npz"
+    monkeypatch.setattr(RunDirectory, "saved", lambda _: [gone] * 4)
+    assert run.save_checkpoint(state(1)).exists()
+
+
 @pytest.mark.parametrize("fault", ["flip", "cut", "empty", "gone"])
 def test_a_bad_latest_falls_back_with_a_warning(run: RunDirectory, fault: str) -> None:
     first, second = run.save_checkpoint(state(1)), run.save_checkpoint(state(2))
@@ -224,6 +238,7 @@ def test_a_bad_latest_falls_back_with_a_warning(run: RunDirectory, fault: str) -
     assert same(found.checkpoint, state(1))
     assert str(second) in found.warning
     assert f"{first} is used instead" in found.warning
+    assert "\n" not in found.warning
 
 
 @pytest.mark.parametrize("text", [None, b"", b"step-00000001", b"../../x.npz", b"\xff\x00"])
