@@ -116,6 +116,12 @@ def test_the_blocks_of_an_update_change_no_bit(tmp_path, golden, monkeypatch):
     assert golden[0].value.size > 3000
 
 
+def test_a_stop_in_the_last_step_leaves_the_last_preview(tmp_path):
+    execution = loop.Execution(threads=1, save_every=0, preview_every=5)
+    run_to(tmp_path / "run", stop_after=STEPS, execution=execution)
+    assert (tmp_path / "run" / "samples" / f"step-{STEPS:08d}.png").exists()
+
+
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, golden):
     """Steps that were logged but not saved are done again, and logged once."""
     path = tmp_path / "run"

@@ -92,7 +92,8 @@ def train(
         while step < config.train_steps:
             step += 1
             journal.note(trainer.advance(step))
-            stop, last = hooks.stop_asked(), step == config.train_steps
+            last = step == config.train_steps
+            stop = hooks.stop_asked() and not last  # no later step would draw the last preview
             if stop or last or _due(step, execution.save_every):
                 journal.note(trainer.flush())
                 run.save_checkpoint(to_checkpoint(trainer, dataset, step, journal.seconds))
