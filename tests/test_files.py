@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from tinyddpm.errors import StorageError
-from tinyddpm.files import remove_leftovers, write_atomically, write_text
+from tinyddpm.files import open_plain, remove_leftovers, write_atomically, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -122,3 +122,21 @@ def test_threads_that_write_one_file_do_not_mix_their_bytes(tmp_path: Path) -> N
         list(pool.map(write, [b"one", b"other"]))
     assert path.read_bytes() in {b"oneone", b"otherother"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_and_a_pipe_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(OSError, match="Not a plain file") as caught:
+            open_plain(path)
+        assert caught.value.filename == str(path)
+
+
+def test_what_is_plain_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "link").symlink_to("a")
+    with open_plain(tmp_path / "link") as file:
+        assert file.read() == b"a"
+    for path, error in ((tmp_path / "gone", FileNotFoundError), (tmp_path, OSError)):
+        with pytest.raises(error):
+            open_plain(path)

@@ -4,10 +4,13 @@
 
 The rename is atomic only within one file system, hence "beside it". Without the first fsync the
 name could reach the disk before the bytes; without the second the bytes could be there unnamed.
+
+Files are read only if they are plain, and so have an end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +66,18 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
     write_atomically(path, write)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open the file ``path`` to be read. To open a pipe would be to wait for a writer, and a device
+    may have no end.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return path.open("rb")
 
 
 @contextmanager

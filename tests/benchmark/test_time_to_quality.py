@@ -261,6 +261,16 @@ def test_what_is_no_record_is_refused(bench, trained, content):
     assert trained == []
 
 
+def test_a_record_is_a_plain_file(bench, trained):
+    path = write_record(bench)
+    path.unlink()
+    path.symlink_to("/dev/null")
+    with pytest.raises(UsageError, match="is not a record") as refused:
+        bench(seeds=2).records()
+    assert "Not a plain file" in refused.value.cause
+    assert trained == []
+
+
 def test_another_run_in_the_folder_is_left_alone(bench, trained):
     config = replace(small_recipe("mnist", "mnist"), train_steps=99)
     run = RunDirectory.create(bench.out / "seed-0", config.to_json())

@@ -172,6 +172,12 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+def test_a_device_is_not_read(tmp_path):
+    (tmp_path / "lenet.npz").symlink_to("/dev/null")
+    with pytest.raises(CheckpointError, match="Not a plain file"):
+        read(tmp_path / "lenet.npz")
+
+
 def test_a_bomb_is_refused_in_little_memory(tmp_path):
     path = tmp_path / "lenet.npz"
     np.savez_compressed(path, about=np.zeros(2**26, np.uint8))

@@ -24,6 +24,8 @@ from training_states import counted_disk_calls, same, state
 import tinyddpm
 from tinyddpm.errors import CheckpointError, RunLockedError, StorageError, UsageError
 from tinyddpm.training.checkpoint import read
+from tinyddpm.training.config import recipe
+from tinyddpm.training.overview import overview
 from tinyddpm.training.run_directory import RunDirectory, find, newest, next_free
 
 CONFIG = {"data": "glyphs", "batch": 64, "channels": [16, 32]}
@@ -110,6 +112,44 @@ def test_a_damaged_config(run: RunDirectory, text: bytes) -> None:
     (run.path / "config.json").write_bytes(text)
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
         RunDirectory.open(run.path).read_config()
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """What takes ten seconds fails, though it wait for another process."""
+
+    def fail(*_: Any) -> None:
+        pytest.fail("it waits")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+LAST = "checkpoints/step-00000002.npz"
+DISPENSABLE = {"env.json", "checkpoints/latest"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", LAST, *sorted(DISPENSABLE)])
+@pytest.mark.usefixtures("hurried")
+def test_nobody_waits_for_who_writes_into_a_pipe(run: RunDirectory, name: str) -> None:
+    run.write_config(recipe("glyphs", "glyphs").to_json())
+    run.append_metrics({"step": 1, "loss": 1.0})
+    for step in (1, 2):
+        run.save_checkpoint(state(step))
+    (run.path / name).unlink()
+    os.mkfifo(run.path / name)
+    assert run.changed_versions() == []
+    assert run.latest_checkpoint().checkpoint.step == (1 if name == LAST else 2)
+    if name not in DISPENSABLE:
+        with pytest.raises(CheckpointError) as caught:
+            overview(run.path)
+        assert "Not a plain file" in caught.value.cause
+    if name == "metrics.jsonl":
+        with pytest.raises(OSError, match="Not a plain file"):
+            run.trim_metrics(1)
 
 
 def together(count: int, act: Callable[[], Any]) -> list[Any]:

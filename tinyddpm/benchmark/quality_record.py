@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyddpm.errors import UsageError
 from tinyddpm.evaluation.sample_quality import Quality
-from tinyddpm.files import write_text
+from tinyddpm.files import open_plain, write_text
 from tinyddpm.training.config import flat
 
 
@@ -126,7 +126,8 @@ def read(path: Path, conditions: dict[str, Any]) -> Record | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            found = json.load(file)
         verdict = found["verdict"] and Verdict(**found["verdict"])
         load = tuple(found["load"])
         record = Record(**{**found, "verdict": verdict, "load": load})

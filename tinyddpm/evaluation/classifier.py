@@ -25,7 +25,7 @@ from tinyddpm.errors import CheckpointError
 from tinyddpm.evaluation.digits import Digits, check_shape
 from tinyddpm.evaluation.fit_lenet import Recipe
 from tinyddpm.evaluation.lenet import Activations, LeNet, pixels
-from tinyddpm.files import write_atomically
+from tinyddpm.files import open_plain, write_atomically
 from tinyddpm.parallel import Workers, shard_slices
 from tinyddpm.zips import check_members
 
@@ -149,7 +149,7 @@ def shipped() -> Classifier:
 
 def _check_sizes(path: Path) -> None:
     """Refuse a file that would fill the memory, before any of it is unpacked."""
-    with zipfile.ZipFile(path) as archive:
+    with open_plain(path) as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
     check_members(infos, path.stat().st_size)
     size = sum(info.file_size for info in infos)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tinyddpm.errors import CheckpointError, TinyDDPMError
+from tinyddpm.files import open_plain
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.run_directory import RunDirectory, step_of
 
@@ -103,7 +104,7 @@ def losses(run: RunDirectory, *, tail: int | None = None) -> list[Loss]:
     """
     if not run.metrics.exists():
         return []
-    with run.metrics.open("rb") as file:
+    with open_plain(run.metrics) as file:
         if tail is not None:
             file.seek(-min(tail, file.seek(0, os.SEEK_END)), os.SEEK_END)
         lines = file.read().splitlines()
@@ -152,7 +153,7 @@ def _last_saved(run: RunDirectory) -> int:
     saved = next(filter(Path.exists, run.candidates()), None)
     if saved is None:
         return 0
-    with saved.open("rb") as file:
+    with open_plain(saved) as file:
         whole = zipfile.is_zipfile(file)
     if not whole:
         raise CheckpointError(f"{saved.name} is cut short, or is no checkpoint")

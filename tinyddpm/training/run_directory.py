@@ -26,7 +26,7 @@ import numpy as np
 
 import tinyddpm
 from tinyddpm.errors import CheckpointError, UsageError
-from tinyddpm.files import remove_leftovers, storage_errors, write_text
+from tinyddpm.files import open_plain, remove_leftovers, storage_errors, write_text
 from tinyddpm.training.checkpoint import Checkpoint, read, save
 from tinyddpm.training.lock import exclusive_lock
 
@@ -104,7 +104,8 @@ class RunDirectory:
         """
         path = self.path / "config.json"
         try:
-            return {**json.loads(path.read_bytes())}
+            with open_plain(path) as file:
+                return {**json.load(file)}
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} cannot be read", cause=str(error), remedy="a new run with another --out"
@@ -115,7 +116,8 @@ class RunDirectory:
         nothing if that is not known.
         """
         try:
-            begun, now = {**json.loads((self.path / "env.json").read_bytes())}, environment()
+            with open_plain(self.path / "env.json") as file:
+                begun, now = {**json.load(file)}, environment()
         except (OSError, ValueError, TypeError, RecursionError):
             return []
         versions = [(name, begun.get(name), now[name]) for name in ("tinyddpm", "numpy")]
@@ -226,8 +228,8 @@ class RunDirectory:
 
     def _named_by_latest(self) -> list[Path]:
         name = ""
-        with suppress(OSError):
-            name = (self.checkpoints / "latest").read_text("utf-8", errors="replace").strip()
+        with suppress(OSError), open_plain(self.checkpoints / "latest") as file:
+            name = file.read().decode(errors="replace").strip()
         return [self.checkpoints / name] if _STEP_NAME.fullmatch(name) else []
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
@@ -239,7 +241,8 @@ class RunDirectory:
     def trim_metrics(self, step: int) -> None:
         """Drop what is past ``step``, and any line torn by a kill, before the run goes on there."""
         if self.metrics.exists():
-            lines = self.metrics.read_text("utf-8", errors="replace").split("\n")
+            with open_plain(self.metrics) as file:
+                lines = file.read().decode(errors="replace").split("\n")
             kept = [line for line in lines if _is_metrics_up_to(step, line)]
             write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 
