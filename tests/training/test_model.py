@@ -189,11 +189,13 @@ def test_a_network_without_classes_is_asked_for_none(trained):
             tinyddpm.load(trained[0]).sample(2, steps=1, **asked)
 
 
-@pytest.mark.parametrize("guidance", [np.nan, np.inf])
-def test_guidance_that_is_no_number_is_refused(of_three_classes, guidance):
+@pytest.mark.parametrize("guidance", [np.nan, np.inf, 1e300, -(2.0**24)])
+def test_guidance_that_float32_cannot_follow_is_refused(of_three_classes, guidance):
     """Else the network would be blamed for images of NaN."""
     x_T = np.zeros((2, *of_three_classes.image_shape), np.float32)
-    refused = pytest.raises(UsageError, match="guidance must be a finite number")
+    refused = pytest.raises(
+        UsageError, match="guidance must lie between -16,777,216 and 16,777,216"
+    )
     with refused:
         of_three_classes.sample(2, steps=1, guidance=guidance)
     with refused:

@@ -5,8 +5,6 @@ Each raises a ``UsageError`` that names what is wrong, or returns.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from tinyddpm.arrays import Array, IntArray
@@ -33,16 +31,6 @@ def check_whole(name: str, number: int, *, least: int) -> None:
         raise UsageError(
             f"{name} must be a whole number of at least {least}", cause=f"{name} = {number!r}"
         )
-
-
-def check_number(name: str, number: float) -> None:
-    """Raise unless ``number`` is finite.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not math.isfinite(number):
-        raise UsageError(f"{name} must be a finite number", cause=f"{name} = {number}")
 
 
 def check_images(**images: Array) -> None:

@@ -25,6 +25,21 @@ from tinyddpm.errors import UsageError
 # model(xt, t, labels): as Model, with labels (N,), a host array.
 ConditionalModel = Callable[[Array, IntArray, IntArray], Array]
 
+LARGEST = 2**24  # as a float32, 1 + w is w from here on, and the two weights no longer sum to 1
+
+
+def check_weight(weight: float) -> None:
+    """Raise unless |w| is less than ``LARGEST``.
+
+    Raises:
+        UsageError: it is more, or ``weight`` is NaN.
+    """
+    if not abs(weight) < LARGEST:
+        raise UsageError(
+            f"guidance must lie between {-LARGEST:,} and {LARGEST:,}",
+            cause=f"w = {weight}, and 1 + w would be rounded to w",
+        )
+
 
 def guide(conditional: Array, unconditional: Array, weight: float) -> Array:
     """Return (1 + w) ε(x_t, c) − w ε(x_t, ∅) from the two, both (N, H, W, C).

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from tinyddpm.arrays import Array, IntArray, resolve_device, to_device, to_host
 from tinyddpm.data.pixels import to_bytes
-from tinyddpm.diffusion.arguments import check_choice, check_number, check_whole
+from tinyddpm.diffusion.arguments import check_choice, check_whole
 from tinyddpm.diffusion.gaussian import GaussianDiffusion
-from tinyddpm.diffusion.guidance import guided_model
+from tinyddpm.diffusion.guidance import check_weight, guided_model
 from tinyddpm.diffusion.sampling import Model, SampleStep, last_image
 from tinyddpm.errors import CheckpointError, DeviceError, UsageError
 from tinyddpm.kernels.cuda.runtime import Precision
@@ -111,8 +111,8 @@ class TrainedModel:
             progress: called after each step with its t.
 
         Raises:
-            UsageError: ``n`` or ``steps`` is out of range, ``guidance`` is no finite number, or
-                classes are asked for that there are not.
+            UsageError: ``n``, ``steps`` or ``guidance`` is out of range, or classes are asked for
+                that there are not.
         """
         walk = self.walk(
             n,
@@ -211,7 +211,7 @@ class TrainedModel:
         """The labels of ``n`` images: those given, or else all classes in turn; None without
         classes.
         """
-        check_number("guidance", guidance)
+        check_weight(guidance)
         classes = self.config.network.classes
         if not classes and (labels is not None or guidance):
             raise UsageError(
