@@ -42,14 +42,14 @@ GPU_ALONE = {"precision"}
     "--batch",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Images a step.  [default: 64, of cifar10's networks 8; on a GPU 128]",
+    help="Images per step.  [default: 64, or 8 for cifar10's networks; on a GPU 128]",
 )
 @click.option(
     "--shard",
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="Images that one worker takes at a time.  [default: the preset's]",
+    help="Images that a worker takes at a time.  [default: the preset's]",
 )
 @threads_option
 @click.option(
@@ -61,52 +61,54 @@ GPU_ALONE = {"precision"}
     type=click.IntRange(min=1),
     default=10,
     metavar="N",
-    help="Turns of each contestant; medians are told.",
+    help="Turns of each contestant; medians are reported.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Steps of a turn, 0: as many as take a quarter of a second.  [default: 0]  "
+    help="Steps of a turn; 0: as many as take a quarter of a second.  [default: 0]  "
     f"--time-to-quality: of the reverse chain.  [default: {STEPS}]",
 )
 @click.option(
     "--ops/--no-ops",
     default=True,
-    help="The training step by op, on one thread; on a GPU by kernel.",
+    help="Also time the training step by op, on one thread; on a GPU by kernel.",
 )
-@click.option("--memory/--no-memory", default=True, help="Peak memory of five training steps.")
+@click.option(
+    "--memory/--no-memory", default=True, help="Measure the peak memory of five training steps."
+)
 @click.option(
     "--growth",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Memory before and after N training steps; 0: not measured.",
+    help="Measure the memory before and after N training steps; 0: do not.",
 )
 @click.option(
     "--against",
     type=click.Choice(["torch"]),
-    help="The same network in PyTorch beside it, in turns, in both memory formats; on a GPU in "
-    "channels last and the same precision.",
+    help="Also time the same network in PyTorch, in turns with ours, in both memory formats; on a "
+    "GPU in channels last and the same precision.",
 )
 @click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="With --against: torch.compile too; on a GPU in its modes default and reduce-overhead.",
+    help="With --against: also torch.compile; on a GPU in its modes default and reduce-overhead.",
 )
-@click.option("--bf16", is_flag=True, help="With --against: autocast to bfloat16 too.")
-@click.option("--scaling", is_flag=True, help="Time of an image by batch, channels and size.")
+@click.option("--bf16", is_flag=True, help="With --against: also autocast to bfloat16.")
+@click.option("--scaling", is_flag=True, help="Also time an image by batch, channels and size.")
 @click.option(
     "--plot",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help="With --scaling: a figure of it, PNG or SVG.",
+    help="With --scaling: draw a figure of it, .png or .svg.",
 )
 @click.option(
     "--time-to-quality",
     is_flag=True,
-    help="Instead: train on MNIST by the clock, and judge what is sampled then.",
+    help="Instead, train on MNIST against the clock, and judge the samples.",
 )
 @click.option(
     "--train-steps",
@@ -119,14 +121,14 @@ GPU_ALONE = {"precision"}
     type=click.IntRange(min=1),
     default=SEEDS,
     metavar="N",
-    help="--time-to-quality: trainings, of which mean and spread are told.",
+    help="--time-to-quality: number of trainings; mean and spread are reported.",
 )
 @click.option(
     "--samples",
     type=click.IntRange(2, MOST_SAMPLES),
     default=SAMPLES,
     metavar="N",
-    help="--time-to-quality: images that each is judged by.",
+    help="--time-to-quality: images by which each training is judged.",
 )
 @click.option(
     "--data-dir",
@@ -141,22 +143,25 @@ GPU_ALONE = {"precision"}
     help="--time-to-quality: where runs and records are kept.  "
     "[default: runs/time-to-quality-PRESET]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the report.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of the report."
+)
 def bench(**given: Any) -> None:
     """Time the training step and the sampling step, and measure memory.
 
     The steps are those of `train` and `sample`, on random images and random weights. GFLOP/s count
     convolutions as their definition computes them, and backward as twice the forward.
 
-    On a GPU a turn lies between two events of the device. What is done once is done before: kernels
-    are compiled, steps are recorded. Scaling, growth and time to quality are a CPU's.
+    On a GPU a turn is timed between two events of the device. What is done only once is done before
+    that: kernels are compiled, steps are recorded. Scaling, growth and time to quality are measured
+    on a CPU only.
 
-    --time-to-quality trains on MNIST instead, once for each seed, as long as the preset's recipe
-    says, and nothing is stopped early because its samples are good. The clock runs from the first
-    touch of the data to the last checkpoint written, without previews. Then samples are generated
-    and judged as by `evaluate --samples`. Stopped and asked again, it goes on with what is missing;
-    a seed that was stopped while it trained begins anew, for its clock must be one sitting. Records
-    of another machine or configuration in the same folder are refused.
+    --time-to-quality instead trains on MNIST once for each seed, for as long as the preset's recipe
+    says; no training is stopped early because its samples are good. The clock runs from the first
+    access to the data until the last checkpoint is written, without previews. Then samples are
+    generated and judged as by `evaluate --samples`. If it was stopped, the same command goes on
+    with what is missing; a training that was stopped begins anew, for its clock must not stop.
+    Records of another machine or configuration in the same folder are refused.
     """
     context = click.get_current_context()
     speed, quality = parameters_of(SpeedRequest), parameters_of(QualityRequest)

@@ -19,11 +19,11 @@ SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 PROGRAM = "tinyddpm"
 
 
-@click.command(epilog=EXAMPLES, short_help="Complete words in a shell.")
+@click.command(epilog=EXAMPLES, short_help="Print a script for completion in a shell.")
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script by which SHELL completes verbs, options, runs, presets and data sets."""
+    """Print the script that lets a shell complete verbs, options, runs, presets and data sets."""
     verbs = ctx.find_root().command
     click.echo(SHELLS[shell](verbs, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 

@@ -23,7 +23,9 @@ Examples:
 """
 
 DOWNLOADED = [known.name for known in KNOWN.values() if known.parts]
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of the lines."
+)
 
 
 @click.group(epilog=EXAMPLES, short_help="List, verify or fetch the data sets known by name.")
@@ -31,15 +33,15 @@ def data() -> None:
     """List, verify or fetch the data sets that are known by name.
 
     Their files are looked for in $TINYDDPM_DATA/NAME, then in the cache: tinyddpm/NAME in
-    $XDG_CACHE_HOME or ~/.cache. Pictures and arrays of your own are given to train as --data PATH,
-    and are not listed.
+    $XDG_CACHE_HOME or ~/.cache. Your own pictures and arrays are given to train as --data PATH, and
+    are not listed.
     """
 
 
-@data.command("list", epilog=EXAMPLES, short_help="Show what is where.")
+@data.command("list", epilog=EXAMPLES, short_help="Show which data sets are here, and where.")
 @json_option
 def list_(as_json: bool) -> None:  # noqa: FBT001
-    """List the data sets, what of them is on this machine, and where it was looked for."""
+    """List the data sets, which of their files are here, and where these were looked for."""
     if as_json:
         click.echo(json.dumps({"sets": [_entry(known) for known in KNOWN.values()]}, indent=2))
         return
@@ -55,10 +57,10 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
 @click.argument("name", metavar="[NAME]", type=click.Choice(list(KNOWN)), required=False)
 @json_option
 def verify_(name: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Compare the files of the data set NAME, or of all, with the sizes and SHA-256 they must have.
+    """Check the files of the data set NAME, or of all, against their sizes and SHA-256.
 
-    What is compared is their content, unpacked. Exits with 3 if a file is damaged, or if nothing
-    is there of the NAME that was asked for.
+    Their content is compared, unpacked. Exits with 3 if a file is damaged, or if NAME is given and
+    none of its files is there.
     """
     chosen = [KNOWN[name]] if name else list(KNOWN.values())
     if name and not KNOWN[name].parts:
@@ -87,12 +89,12 @@ def verify_(name: str | None, as_json: bool) -> None:  # noqa: FBT001
 @data.command("fetch", epilog=EXAMPLES, short_help="Download what is missing.")
 @click.argument("name", metavar="NAME", type=click.Choice(DOWNLOADED))
 def fetch_(name: str) -> None:
-    """See to it that the data set NAME is on this machine, whole and right; print its files.
+    """Make sure that the data set NAME is on this machine, complete and sound; print its files.
 
     NAME is mnist, fashion-mnist or cifar10.
 
-    If it is not whole it is downloaded into the cache: over https, and kept only if it has the
-    right SHA-256.
+    If it is not, it is downloaded into the cache: over https, and kept only if it has the right
+    SHA-256.
     """
     for path in obtain(KNOWN[name], tell=tell_download):
         click.echo(path)

@@ -43,13 +43,13 @@ VARIABLES = (
 )
 
 
-@click.command(epilog=EXAMPLES, short_help="Look at this machine.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
+@click.command(epilog=EXAMPLES, short_help="Check this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def doctor(as_json: bool) -> None:  # noqa: FBT001
-    """Look at everything here that tinyddpm depends on, and try that it computes rightly.
+    """Show what tinyddpm depends on here, and check that it computes correctly.
 
-    The text is meant for reports of bugs: the home folder is written as ~. What cannot be found
-    out is said to have FAILED and stops nothing else; the command then exits with 1.
+    The text is meant for bug reports: the home folder is written as ~. A check that cannot be done
+    is marked FAILED, and the others are done; the command then exits with 1.
     """
     found = {name: _isolated(probe) for name, probe in PROBES.items()}
     if as_json:

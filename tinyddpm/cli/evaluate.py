@@ -53,25 +53,25 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
 
 @click.command(epilog=EXAMPLES, short_help="Measure a trained network.")
 @click.argument("run", type=RunPath(), required=False, shell_complete=complete_run)
-@click.option("--nll", is_flag=True, help="The likelihood, by its bound, in bits/dim.")
+@click.option("--nll", is_flag=True, help="Measure the likelihood, by its bound, in bits/dim.")
 @click.option(
     "--samples",
     type=click.IntRange(min=2),
     metavar="N",
-    help="The quality of N images that the run generates for this.",
+    help="Generate N images and measure their quality.",
 )
 @click.option(
     "--from",
     "source",
     type=AnyPath(),
     metavar="PATH",
-    help="The quality of the images in a .npz file, as sample writes it, or in a folder.",
+    help="Measure the quality of the images in a .npz file, as sample writes it, or in a folder.",
 )
 @click.option(
     "--fit-classifier",
     "fit",
     is_flag=True,
-    help="Teach another classifier the digits, to judge samples by, and write it to --out: two "
+    help="Train another classifier to judge samples by, and write it to --out; this takes two "
     "minutes on 2 cores.",
 )
 @click.option(
@@ -79,40 +79,40 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     type=RunPath(),
     metavar="RUN",
     shell_complete=complete_run,
-    help="--nll: another run, measured on the same images (and, if its chain is as long, the same "
-    "times and noise); then the difference.",
+    help="--nll: measure this run too, on the same images (and, if its chain is as long, with the "
+    "same times and noise), and print the difference.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=2),
     metavar="N",
-    help="--nll: images of the test set, chosen by the seed.  [default: all]",
+    help="--nll: number of test images, chosen by the seed.  [default: all]",
 )
 @click.option(
     "--draws",
     type=click.IntRange(min=1),
     metavar="K",
-    help="--nll: times t for each image, besides t = 1 and t = T, which all images get.  "
+    help="--nll: times t drawn for each image, besides t = 1 and t = T, which all images get.  "
     f"[default: {DRAWS}]",
 )
 @click.option(
     "--exact",
     is_flag=True,
-    help="--nll: all T times for each image, one noise each: some 60 times as long as 16 draws.",
+    help="--nll: all T times for each image, with one noise each; takes some 60 times as long as "
+    "16 draws.",
 )
 @click.option(
     "--plot",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help="--nll: also a figure of the terms, .png or .svg.",
+    help="--nll: also draw a figure of the terms, .png or .svg.",
 )
 @click.option(
     "--steps",
     type=int,
     metavar="N",
     help="--samples: steps of the reverse chain, from 1 to the T it was trained with. 10,000 "
-    "images in all of 1000 steps take hours on 2 cores; 50 steps are the everyday way.  "
-    "[default: T]",
+    "images in 1000 steps take hours on 2 cores; 50 steps are usual.  [default: T]",
 )
 @click.option(
     "--ddim",
@@ -120,33 +120,33 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     type=click.FloatRange(0.0, 1.0),
     callback=finite,
     metavar="ETA",
-    help="--samples: DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
+    help="--samples: use DDIM with this η (0: no noise is added) instead of ancestral sampling.",
 )
 @click.option(
     "--classifier",
     type=AnyPath(),
     metavar="FILE",
-    help="--samples, --from: another classifier than the one that comes with the package.",
+    help="--samples, --from: use this classifier instead of the one that comes with the package.",
 )
 @click.option(
     "--sheet",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help="--samples, --from: also a PNG of samples: the first, the most and the least certain, "
-    "and the nearest training images below theirs.",
+    help="--samples, --from: also draw a PNG of samples: the first, the most and the least "
+    "certain, and some above the training images nearest to them.",
 )
 @click.option(
     "--out",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help="--fit-classifier: where the classifier is written, a .npz.",
+    help="--fit-classifier: where to write the classifier, a .npz.",
 )
 @click.option(
     "--seed",
     type=seed_type,
     metavar="N",
     default=0,
-    help="Seed of everything that is left to chance.",
+    help="Seed of every random number.",
 )
 @weights_option
 @click.option(
@@ -154,24 +154,26 @@ MEASUREMENTS: dict[str, tuple[type, Callable[[Any], None]]] = {
     type=AnyPath(),
     help="Folder with the data set's files.  [default: as in training]",
 )
-@click.option("--json", is_flag=True, help="One JSON object in place of the table.")
+@click.option("--json", is_flag=True, help="Print one JSON object instead of the table.")
 @threads_option
 @device_option
 def evaluate(**given: Any) -> None:
-    """Measure a RUN (--nll, --samples) or images (--from); or --fit-classifier.
+    """Measure a RUN (--nll, --samples) or images (--from), or train a classifier
+    (--fit-classifier).
 
-    RUN is a run directory or a checkpoint file; without it, it is the one in runs/ that was trained
-    last.
+    RUN is a run directory or a checkpoint file; without it, the one in runs/ that was trained last
+    is taken.
 
-    --nll is the bound on the likelihood of the test set: a ledger of L_0, the sums of
-    L_1 .. L_(T-1) over ranges, and L_T, each with its standard error over images, with x0_hat held
-    in [-1, 1] and not. A network with classes is asked for none.
+    --nll prints the bound on the likelihood of the test set as a ledger: L_0, the sums of
+    L_1 .. L_(T-1) over ranges of t, and L_T, each with its standard error over images, with x0_hat
+    clipped to [-1, 1] and not. A network with classes is asked for none.
 
-    --samples N generates images and measures them, MNIST only: Fréchet distances to the test images
-    in the features of a LeNet-5, as they are and over that of as many real images (R), the share of
-    images that it is not sure of, classes, black pixels, and the distance to the nearest training
-    image. The images are kept with the run: stopped or repeated, it goes on with what there is. A
-    network with classes is asked for those of the training images, in their order.
+    --samples N generates images and measures them, for MNIST only: Fréchet distances to the test
+    images in the features of a LeNet-5, as they are and divided by that of as many real images (R),
+    the share of images that the LeNet-5 is not sure of, the classes, the black pixels, and the
+    distance to the nearest training image. The images are kept with the run, and a command that is
+    stopped or repeated goes on with them. A network with classes is asked for those of the training
+    images, in their order.
     """
     context = click.get_current_context()
     name = _chosen(context, given)

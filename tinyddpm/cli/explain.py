@@ -29,9 +29,11 @@ Examples:
 WIDTH = 88
 
 
-@click.command(epilog=EXAMPLES, short_help="Go through the concepts.")
+@click.command(epilog=EXAMPLES, short_help="Explain the concepts of diffusion.")
 @click.argument("concept", required=False)
-@click.option("--check", is_flag=True, help="Run the check of every concept; 1 if any fails.")
+@click.option(
+    "--check", is_flag=True, help="Run the check of every concept; exit with 1 if any fails."
+)
 @click.option(
     "--figure",
     type=AnyPath(dir_okay=False),
@@ -44,7 +46,7 @@ WIDTH = 88
     metavar="DIR",
     help="Draw every figure there is, as PNG.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON in place of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def explain(
     concept: str | None,
     check: bool,  # noqa: FBT001
@@ -52,10 +54,11 @@ def explain(
     all_figures: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Explain a CONCEPT of diffusion, by name, number or the beginning of its name.
+    """Explain a CONCEPT of diffusion, given by its number, its name or the beginning of its name.
 
     Without one, list them all. Each has its equation, the function that computes it, a figure or a
-    table, and a check: a number of this package held against the same number found another way.
+    table, and a check, which compares a number of this package with the same number found in
+    another way.
     """
     context = click.get_current_context()
     if all_figures:

@@ -21,9 +21,9 @@ Example:
     "--seed", type=seed_type, metavar="N", default=0, help="Seed of the points and directions."
 )
 def gradcheck(seed: int) -> None:
-    """Certify every backward: ops, blocks and the whole U-Net, by the complex step.
+    """Certify the backward of every op, every block and the whole U-Net by the complex step.
 
-    Each line is the largest relative error of a directional derivative. Exits with 1 if any is
+    Each line shows the largest relative error of a directional derivative. Exits with 1 if any is
     above 1e-11.
     """
     failed = 0

@@ -42,7 +42,7 @@ Example:
 def commands(ctx: click.Context) -> None:
     """Denoising diffusion in NumPy and CuPy, every gradient by hand.
 
-    An option can be set in the environment, too: $TINYDDPM_TRAIN_BATCH is --batch of train.
+    An option can also be set by an environment variable: $TINYDDPM_TRAIN_BATCH is train --batch.
     """
     name = ctx.invoked_subcommand or ""
     if name in commands.commands:

@@ -27,21 +27,21 @@ precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="tf32",
-    help="What a GPU multiplies; it adds in float32, and a CPU computes in float32 anyway.",
+    help="Precision of the products on a GPU; sums, and all that a CPU computes, are in float32.",
 )
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
-    help="Workers on a CPU, threads or processes; 0: one for each core. The result does not "
-    "depend on it.",
+    help="Workers on a CPU, threads or processes; 0: one per core. The result does not depend on "
+    "their number.",
 )
 weights_option = click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
     default="ema",
-    help="The moving average of the weights, or the last ones.",
+    help="Which weights to use: their moving average, or the last ones as they are.",
 )
 seed_type = click.IntRange(0, 2**32 - 1)
 

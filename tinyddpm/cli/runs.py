@@ -47,13 +47,13 @@ MEANING = ("data", "diffusion.", "class_names")
 
 
 @click.group(epilog=EXAMPLES, invoke_without_command=True, short_help="List and compare runs.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of the table.")
 @click.pass_context
 def runs(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
-    """List the runs in runs/, the one written to last first; `compare` holds two together.
+    """List the runs in runs/, the most recently written first; `compare` compares two.
 
-    The loss is the mean of the last 50 steps. A folder that is no sound run is listed as such, and
-    one of several runs, as bench leaves it, by these.
+    The loss is the mean of the last 50 steps. A folder that is not a sound run is listed as
+    damaged. In place of a folder of several runs, as bench leaves it, these are listed.
     """
     if ctx.invoked_subcommand is None:
         _list(as_json=as_json)
@@ -63,14 +63,14 @@ def runs(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
         )
 
 
-@runs.command(epilog=EXAMPLES_OF_COMPARE, short_help="Hold two runs together.")
+@runs.command(epilog=EXAMPLES_OF_COMPARE, short_help="Compare two runs.")
 @click.argument("a", type=RunPath(), shell_complete=complete_run)
 @click.argument("b", type=RunPath(), shell_complete=complete_run)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
 def compare(a: Path, b: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Hold runs A and B together: where their settings differ, and their losses side by side.
+    """Compare runs A and B: where their settings differ, and their losses side by side.
 
-    The curves share one logarithmic scale of the loss, and one scale of the steps.
+    The curves share one logarithmic scale of the loss and one scale of the steps.
     """
     _refuse_missing(a)
     _refuse_missing(b)

@@ -61,20 +61,20 @@ IMAGES, ROWS = 64, 8
     type=click.FloatRange(0.0, 1.0),
     callback=finite,
     metavar="ETA",
-    help="DDIM with this η (0: no noise on the way) instead of ancestral sampling.",
+    help="Use DDIM with this η (0: no noise is added) instead of ancestral sampling.",
 )
 @click.option(
     "--interpolate",
     "columns",
     type=Count(min=2),
     metavar="K",
-    help="Rows of K images on the way from one noise to another, each by DDIM without noise.",
+    help="Draw rows of K images, each row on the way from one noise to another (DDIM, η = 0).",
 )
 @click.option(
     "--class",
     "class_name",
     metavar="NAME",
-    help="Only this one class, for a network trained with --conditional.  [default: all in turn]",
+    help="Draw only this class; for networks trained with --conditional.  [default: all in turn]",
 )
 @click.option(
     "--guidance",
@@ -88,7 +88,7 @@ IMAGES, ROWS = 64, 8
     "--n",
     type=Count(min=1),
     metavar="N",
-    help=f"Images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
+    help=f"Number of images.  [default: {IMAGES}; {ROWS} rows with --interpolate]",
 )
 @click.option("--seed", type=seed_type, metavar="N", default=0, help="Seed of the noise.")
 @weights_option
@@ -97,26 +97,26 @@ IMAGES, ROWS = 64, 8
     type=AnyPath(dir_okay=False),
     default=Path("samples.png"),
     metavar="FILE",
-    help="The PNG grid.",
+    help="Where to write the images as a grid, a PNG.",
 )
 @click.option(
     "--npz",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help="Also the images themselves: array `images`, uint8 (N, H, W, C).",
+    help="Also write the images themselves: an array `images`, uint8 (N, H, W, C).",
 )
 @click.option(
     "--gif",
     type=AnyPath(dir_okay=False),
     metavar="FILE",
-    help=f"Also the way from noise to the grid, in {FRAMES} frames: .gif, or .png (APNG), which "
-    "is exact in colour too.",
+    help=f"Also write a film of the way from noise to the grid, in {FRAMES} frames: .gif, or .png "
+    "(APNG), which keeps all colours.",
 )
 @click.option(
     "--frames",
     type=AnyPath(file_okay=False),
     metavar="DIR",
-    help="Also these frames as PNG, in a folder of their own.",
+    help="Also write the frames of that film as PNG files, into a folder of their own.",
 )
 @threads_option
 @device_option
@@ -141,8 +141,8 @@ def sample(
 ) -> None:
     """Generate images with a trained RUN (a run directory or a checkpoint file).
 
-    Without RUN it is the one in runs/ that was trained last. Fewer steps than T walk a respaced
-    chain: strided times with β recomputed.
+    Without RUN, the one in runs/ that was trained last is taken. With fewer steps than T, a
+    respaced chain is walked: strided times, with β recomputed.
     """
     files = SampleFiles(out, npz, gif, frames)
     files.check()

@@ -102,8 +102,8 @@ config_option = click.option(
     expose_value=False,
     callback=_use_file,
     metavar="FILE",
-    help="A TOML file of these options, such as --print-config writes. Flags come before "
-    "variables (--batch: $TINYDDPM_TRAIN_BATCH), these before FILE, and FILE before the preset.",
+    help="Read options from a TOML file, such as --print-config writes. Flags override variables "
+    "($TINYDDPM_TRAIN_BATCH for --batch), these override FILE, and FILE overrides the preset.",
 )
 
 

@@ -74,8 +74,8 @@ LONGEST_CHAIN = 1_000_000
     "--image-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Height and width that the pictures of a folder get.  [default: their own, if they are "
-    "squares of one size up to 64; else 32, or less, if some are smaller]",
+    help="Height and width to which the pictures of a folder are resized.  [default: their own, if "
+    "all are squares of one size up to 64; else 32, or less if some are smaller]",
 )
 @click.option(
     "--skip-bad/--no-skip-bad",
@@ -92,7 +92,7 @@ LONGEST_CHAIN = 1_000_000
     "--train-steps",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Steps in all, from the beginning.  [default: the preset's]",
+    help="Steps in total, counted from the beginning.  [default: the preset's]",
 )
 @click.option(
     "--batch",
@@ -104,20 +104,20 @@ LONGEST_CHAIN = 1_000_000
     "--shard",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Images that one worker takes at a time.  [default: the preset's]",
+    help="Images that a worker takes at a time.  [default: the preset's]",
 )
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the preset's]")
 @click.option(
     "--decay-from",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Step from which on the learning rate falls as 1/√step; 0: it stays.  "
+    help="Step from which the learning rate falls as 1/√step; 0: it stays constant.  "
     "[default: the preset's]",
 )
 @click.option(
     "--conditional/--no-conditional",
     default=None,
-    help="Tell the network the class of each image, and sometimes not, for guidance.  "
+    help="Tell the network the class of each image, or now and then none, for guidance.  "
     "[default: no]",
 )
 @click.option(
@@ -140,7 +140,7 @@ LONGEST_CHAIN = 1_000_000
 @click.option(
     "--variance",
     type=click.Choice(get_args(Variance)),
-    help="Variance of each step of the way back.  [default: the preset's]",
+    help="Variance of each reverse step.  [default: the preset's]",
 )
 @click.option(
     "--objective",
@@ -151,7 +151,7 @@ LONGEST_CHAIN = 1_000_000
     "--vlb-weight",
     type=click.FloatRange(min=0.0),
     metavar="X",
-    help="λ of the hybrid, in mean square per bit/dim of the bound summed over t.  "
+    help="λ of the hybrid objective, in mean square per bit/dim of the bound summed over t.  "
     f"[default: {VLB_WEIGHT}]",
 )
 @click.option(
@@ -166,15 +166,14 @@ LONGEST_CHAIN = 1_000_000
     "--out",
     type=AnyPath(),
     metavar="DIR",
-    help="Where the run is written.  [default: runs/NAME-1, or the next number that is free]",
+    help="Where the run is written.  [default: runs/NAME-1, or the next free number]",
 )
 @click.option(
     "--resume",
     type=RunPath(),
     metavar="RUN",
     shell_complete=complete_run,
-    help="Go on with this run; of the options above only --train-steps and --data-dir may be "
-    "others.",
+    help="Go on with this run; of the options above, only --train-steps and --data-dir may change.",
 )
 @click.option(
     "--save-every",
@@ -188,10 +187,11 @@ LONGEST_CHAIN = 1_000_000
     type=click.IntRange(min=0),
     default=1000,
     metavar="N",
-    help="Steps between preview grids (16 images, 50 steps), and one at the end; 0: none.",
+    help="Steps between previews (16 images, 50 steps), with one more at the end; 0: none.",
 )
 @click.option(
-    "--preview-terminal/--no-preview-terminal", help="Show some of each preview here, too."
+    "--preview-terminal/--no-preview-terminal",
+    help="Also show part of each preview in the terminal.",
 )
 @threads_option
 @device_option
@@ -201,15 +201,21 @@ LONGEST_CHAIN = 1_000_000
     "--print-config",
     "printing",
     is_flag=True,
-    help="Print all settings and where each comes from, and do nothing else.",
+    help="Print every setting and where it comes from, and do nothing else.",
 )
 @click.option(
     "--dry-run",
     "dry",
     is_flag=True,
-    help="Print parameters, memory, disk space and, from a few steps, time; leave no run.",
+    help="Print the parameters, memory, disk space and, after a few trial steps, time that the run "
+    "takes; leave no run.",
 )
-@click.option("--json", "as_json", is_flag=True, help="--print-config or --dry-run in JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the answer of --print-config or --dry-run as JSON.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -229,8 +235,9 @@ def train(
 ) -> None:
     """Train a network, and leave a run directory to sample from.
 
-    The result depends on the options down to --seed alone and, in its rounding, on --device and
-    --precision. Ctrl-C or SIGTERM finishes the step, saves, and says how to go on.
+    The result depends only on the options down to --seed and, in its rounding, on --device and
+    --precision. On Ctrl-C or SIGTERM the program finishes the step, saves the run, and says how to
+    go on.
     """
     given = {key: value for key, value in chosen.items() if value is not None}
     if out and resume and out != resume:

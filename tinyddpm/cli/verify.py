@@ -21,14 +21,14 @@ Examples:
 
 @click.command(epilog=EXAMPLES, short_help="Test the mathematics by Monte Carlo.")
 @click.option(
-    "--seed", type=seed_type, metavar="N", default=0, help="Of the draws, and of the chain tried."
+    "--seed", type=seed_type, metavar="N", default=0, help="Seed of the draws and of the chain."
 )
 @click.option(
     "--samples",
     type=click.IntRange(1000, 10_000_000),
     default=200_000,
     metavar="N",
-    help="Images drawn for each identity; the more, the smaller an error that is seen.",
+    help="Images drawn for each identity; with more, smaller errors are found.",
 )
 @click.option(
     "--alpha",
@@ -36,16 +36,16 @@ Examples:
     default=1e-6,
     callback=finite,
     metavar="P",
-    help="Probability of rejecting any of them although all hold.",
+    help="Probability that any identity is rejected although all hold.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def verify(seed: int, samples: int, alpha: float, as_json: bool) -> None:  # noqa: FBT001
-    """Try the identities of diffusion on random draws, as hypothesis tests.
+    """Test the identities of diffusion on random draws.
 
-    Each line is one: its number, its name, the statistic furthest from what it should be, and an
-    upper bound on its p-value, or the tolerance of what must hold to the last digits. An identity
-    is rejected if that bound is less than its equal share of alpha (Bonferroni). Exits with 1 if
-    any is.
+    Each line shows an identity: its number, its name, the statistic furthest from what it should
+    be, and an upper bound on its p-value or, if it must hold to the last digits, the tolerance. An
+    identity is rejected if that bound is less than an equal share of alpha (Bonferroni). Exits with
+    1 if any is rejected.
     """
     setting, share = Setting.drawn(seed, samples), alpha / len(IDENTITIES)
     rejected, results = 0, []
