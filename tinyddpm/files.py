@@ -89,7 +89,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(
             f"cannot write {path}",
             cause=error.strerror or str(error),
-            remedy="make room, or choose a folder that exists and can be written to",
+            remedy="free some space, or choose a folder that exists and can be written to",
         ) from error
 
 

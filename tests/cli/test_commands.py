@@ -156,7 +156,7 @@ def test_images_that_are_no_squares_are_refused_by_their_file(cli):
     np.save("oblong.npy", np.zeros((4, 16, 20), np.uint8))
     code, out, err = cli("train", "--data", "oblong.npy")
     assert (code, out) == (3, "")
-    assert f"{Path.cwd()}/oblong.npy are no squares" in err
+    assert f"{Path.cwd()}/oblong.npy are not square" in err
     assert "16×20 pixels" in err
 
 
@@ -355,7 +355,7 @@ def test_images_that_cannot_be_halved_are_refused(train_on_squares):
 def test_a_preset_that_cannot_be_fitted_is_refused_for_those_that_can(train_on_squares):
     code, _, err = train_on_squares(12, "--preset", "cifar10")
     assert code == 2
-    assert "preset cifar10 is not for 12 pixels\ncause: it needs a number" in err
+    assert "preset cifar10 is not for images of 12×12 pixels\ncause: their height" in err
     assert "divisible by 8" in err
     (remedy,) = (line for line in err.splitlines() if line.startswith("try:"))
     assert remedy == "try: --preset glyphs, mnist, mnist-1.7m"
@@ -579,7 +579,7 @@ def test_an_unknown_preset_is_refused_before_anything_is_downloaded(cli, fetched
 def test_a_preset_for_another_size_is_said_to_be_fitted(cli):
     code, _, err = cli("train", "--preset", "mnist", "--train-steps", 1, *TINY)
     assert code == 0
-    assert "preset mnist is made for 28 pixels, and is fitted to 16" in err
+    assert "preset mnist is made for images of 28×28 pixels; here it is fitted to 16×16" in err
 
 
 def test_pictures_are_named_as_what_they_are(trained):
@@ -635,7 +635,7 @@ def test_a_run_that_goes_on_from_its_beginning_says_so(trained, tmp_path):
 def test_fewer_steps_than_are_done_are_refused(trained, dry):
     code, out, err = trained("train", "--resume", "runs/glyphs-1", "--train-steps", 1, *dry)
     assert (code, out) == (2, "")
-    assert "--train-steps 1 is less than what is done" in err
+    assert "--train-steps 1 is less than the steps already done" in err
     assert "step 2" in err
 
 

@@ -69,10 +69,10 @@ def test_list_shows_what_is_where(cli, tmp_path):
         "               without train-labels-idx1-ubyte",
         "fashion-mnist  28×28×1  60,000 + 10,000 images  absent",
         f"               looked in {tmp_path}/own/fashion-mnist, {cache}/fashion-mnist",
-        "               tinyddpm data fetch fashion-mnist gets it",
+        "               tinyddpm data fetch fashion-mnist downloads it",
         "cifar10        32×32×3  50,000 + 10,000 images  absent",
         f"               looked in {tmp_path}/own/cifar10, {cache}/cifar10",
-        "               tinyddpm data fetch cifar10 gets it",
+        "               tinyddpm data fetch cifar10 downloads it",
     ]
 
 
@@ -112,7 +112,7 @@ def test_verify_judges_each_file(cli, tmp_path):
         code, out, err = cli(*args)
         assert code == 3
         assert f"damaged  {path}: SHA-256 is " in out
-        assert err == "1 damaged: delete them, and tinyddpm data fetch gets them again\n"
+        assert err == "1 damaged: delete them, and tinyddpm data fetch downloads them again\n"
     code, out, _ = cli("verify", "mnist", "--json")
     assert code == 3
     result = json.loads(out)

@@ -130,7 +130,8 @@ def test_a_run_without_room_is_refused_and_leaves_nothing(cli, dry, monkeypatch,
     room = 4 * found["checkpoint"] + found["metrics"]
     code, out, err = train(room - 1, "--train-steps", 3)
     assert (code, out) == (6, "")
-    assert "too little room for the run in runs\ncause: its checkpoints and metrics need 11" in err
+    assert "too little disk space for the run in runs\ncause: its checkpoints and" in err
+    assert "metrics need 11" in err
     assert not list(tmp_path.iterdir())
     assert train(room, "--train-steps", 3)[0] == 0
     further = ["--resume", "runs/glyphs-1", "--train-steps", 4]

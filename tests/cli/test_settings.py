@@ -263,10 +263,10 @@ def test_a_mistake_in_the_environment_names_the_variable(cli, monkeypatch):
 def test_a_variable_of_no_option_is_noted(cli, monkeypatch):
     monkeypatch.setenv("TINYDDPM_TRAIN_BACTH", "4")
     monkeypatch.setenv("TINYDDPM_SAMPLE_M", "4")
-    note = "note: $TINYDDPM_TRAIN_BACTH is no option of train; was it meant to be "
+    note = "note: $TINYDDPM_TRAIN_BACTH is not an option of train; was "
     code, _, err = cli("train", "--print-config")
     assert code == 0
-    assert f"{note}TINYDDPM_TRAIN_BATCH?" in err
+    assert f"{note}TINYDDPM_TRAIN_BATCH meant?" in err
     assert "SAMPLE" not in err
 
 
@@ -278,8 +278,8 @@ def test_variables_of_a_verb_within_a_verb_are_known(cli, monkeypatch, tmp_path)
     assert (code, err) == (0, "")
     assert json.loads(out)
     monkeypatch.setenv("TINYDDPM_DATA_LIST_JSN", "1")
-    note = "$TINYDDPM_DATA_LIST_JSN is no option of data; was it meant to be "
-    assert f"{note}TINYDDPM_DATA_LIST_JSON?" in cli("data", "list")[2]
+    note = "$TINYDDPM_DATA_LIST_JSN is not an option of data; was "
+    assert f"{note}TINYDDPM_DATA_LIST_JSON meant?" in cli("data", "list")[2]
 
 
 def test_a_resumed_run_says_what_it_has_of_itself(cli, settings):
@@ -324,7 +324,7 @@ def test_a_folder_of_pictures_is_trained_on(cli, pictures):
 def test_only_pictures_are_brought_to_a_size(cli):
     code, _, err = cli("train", "--image-size", 8)
     assert code == 2
-    assert "--image-size 8 cannot be: the images have 16 pixels" in err
+    assert "--image-size 8 is not the size of the images, 16×16 pixels" in err
     assert not Path("runs").exists()
 
 

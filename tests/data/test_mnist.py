@@ -156,7 +156,7 @@ def test_without_a_home_the_folder_that_is_named_is_enough(tmp_path: Path, monke
 
 def test_the_home_of_nobody_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYDDPM_DATA", "~nobody-of-this-name/data")
-    with pytest.raises(DataError, match=r"TINYDDPM_DATA=~nobody-of-this-name/data is no folder"):
+    with pytest.raises(DataError, match=r"TINYDDPM_DATA=~nobody-of-this-name/data is not a folder"):
         load("mnist")
 
 

@@ -138,7 +138,7 @@ def read(path: Path, conditions: dict[str, Any]) -> Record | None:
         ) from error
     if differing:
         raise UsageError(
-            f"{path} was measured under other conditions: a mean over both would tell nothing",
+            f"{path} was measured under other conditions: a mean over both would mean nothing",
             cause="; ".join(differing),
             remedy="another --out",
         )

@@ -179,8 +179,8 @@ class TimeToQuality:
         if replace(RunConfig.from_json(run.read_config()), data_dir="") != config:
             raise UsageError(f"{path} holds another run, without a record", remedy="another --out")
         self._watcher.say(
-            f"seed {seed} was stopped while it trained: it is trained anew, for its clock must be "
-            "one sitting"
+            f"seed {seed} was stopped while it trained: it is trained anew, for its clock must not "
+            "stop"
         )
         run.remove_checkpoints()
         return run

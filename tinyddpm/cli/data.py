@@ -82,7 +82,7 @@ def verify_(name: str | None, as_json: bool) -> None:  # noqa: FBT001
             remedy=f"tinyddpm data fetch {name}",
         )
     if damaged:
-        say(f"{damaged} damaged: delete them, and tinyddpm data fetch gets them again")
+        say(f"{damaged} damaged: delete them, and tinyddpm data fetch downloads them again")
         sys.exit(DataError.exit_code)
 
 
@@ -107,7 +107,10 @@ def _details(known: KnownSet) -> list[str]:
     found = known.found()
     files = list(dict.fromkeys(found.values()))
     if not files:
-        return [f"looked in {_joined(known.folders)}", f"tinyddpm data fetch {known.name} gets it"]
+        return [
+            f"looked in {_joined(known.folders)}",
+            f"tinyddpm data fetch {known.name} downloads it",
+        ]
     held = size(sum(path.stat().st_size for path in files))
     lines = [f"{held} in {_joined(list(dict.fromkeys(path.parent for path in files)))}"]
     missing = [part.name for part in known.parts if part.name not in found]

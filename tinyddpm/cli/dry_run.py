@@ -18,7 +18,7 @@ from tinyddpm.training.loop import Execution
 
 def show(plan: Plan, execution: Execution, out: Path, *, as_json: bool) -> None:
     """Print what the run will take, if it is written to ``out``."""
-    say("looking at what a step takes")
+    say("measuring what a step takes")
     saved = len(plan.run.saved()) if plan.run else 0
     found = forecast(plan.config, plan.dataset, execution, plan.checkpoint, saved)
     free = free_space(plan.run.path if plan.run else out)

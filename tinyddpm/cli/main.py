@@ -47,7 +47,7 @@ def commands(ctx: click.Context) -> None:
     name = ctx.invoked_subcommand or ""
     if name in commands.commands:
         for variable, nearest in unknown_variables(name, commands.commands[name]):
-            say(f"note: ${variable} is no option of {name}; was it meant to be {nearest}?")
+            say(f"note: ${variable} is not an option of {name}; was {nearest} meant?")
 
 
 for verb in (

@@ -59,7 +59,7 @@ def runs(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
         _list(as_json=as_json)
     elif as_json:
         raise UsageError(
-            "--json belongs behind the word compare", remedy="tinyddpm runs compare A B --json"
+            "--json belongs after the word compare", remedy="tinyddpm runs compare A B --json"
         )
 
 
@@ -175,7 +175,7 @@ def _as_text(
     for run, means in zip(pair, fine, strict=True):
         yield f"{sparkline(means, min(drawn, default=0), max(drawn, default=0))}  {run.path}"
     if not _mean_the_same({*differences}, pair[0].config.diffusion):
-        yield "\nthe losses do not mean the same: data, classes, chain or objective differ"
+        yield "\nthe losses are not comparable: data, classes, chain or objective differ"
 
 
 def _mean_the_same(differing: set[str], chain: DiffusionConfig) -> bool:

@@ -171,7 +171,7 @@ def _count(n: int | None, columns: int | None, eta: float | None) -> int:
     if eta:
         raise UsageError(
             f"--interpolate shows what lies between two noises, and --ddim {eta:g} adds others",
-            remedy="--ddim 0, or no --ddim: it is meant by --interpolate",
+            remedy="--ddim 0, or no --ddim, for --interpolate implies it",
         )
     n = ROWS * columns if n is None else n
     if n % columns:

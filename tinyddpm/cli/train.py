@@ -255,7 +255,7 @@ def train(
     elif plan.first == plan.config.train_steps:
         say(
             f"{resume} is at step {plan.first} of {plan.config.train_steps}: nothing to "
-            "do (--train-steps N, counted from the beginning, prolongs it)"
+            "do (a larger --train-steps, counted from the beginning, prolongs it)"
         )
     else:
         parameters = train_plan.check_fits(plan, execution, resume or out or RUNS)

@@ -89,7 +89,7 @@ def resumed(path: Path, given: dict[str, Any]) -> Plan:
     loop.check_same_config(config, found.checkpoint)
     if found.checkpoint.step > config.train_steps:
         raise UsageError(
-            f"--train-steps {config.train_steps} is less than what is done",
+            f"--train-steps {config.train_steps} is less than the steps already done",
             cause=f"{path} is at step {found.checkpoint.step}",
             remedy="the number of steps counted from the beginning",
         )
@@ -150,9 +150,9 @@ def _check_room(plan: Plan, parameters: int, save_every: int, out: Path) -> None
     needed, free = room_needed(plan, parameters, save_every), free_space(out)
     if needed > free:
         raise StorageError(
-            f"there is too little room for the run in {out}",
+            f"there is too little disk space for the run in {out}",
             cause=f"its checkpoints and metrics need {size(needed)}, and {size(free)} are free",
-            remedy="make room" if plan.run else "make room, or another --out",
+            remedy="free some space" if plan.run else "free some space, or another --out",
         )
 
 
@@ -161,7 +161,7 @@ def _check_vlb_weight(chain: DiffusionConfig) -> None:
     objective = resolve_objective(chain.objective, chain.variance)
     if objective != "hybrid" and chain.vlb_weight != VLB_WEIGHT:
         raise UsageError(
-            f"--vlb-weight {chain.vlb_weight} means nothing to the objective {objective!r}",
+            f"--vlb-weight {chain.vlb_weight} has no part in the objective {objective!r}",
             remedy="--variance learned and the objective hybrid, or no --vlb-weight",
         )
 
@@ -184,7 +184,7 @@ def _check_size(asked: int | None, pixels: int) -> None:
     """Only pictures of a folder are brought to the size that is asked for, and only at first."""
     if asked not in {None, pixels}:
         raise UsageError(
-            f"--image-size {asked} cannot be: the images have {pixels} pixels",
+            f"--image-size {asked} is not the size of the images, {pixels}×{pixels} pixels",
             remedy="no --image-size; it is for a new run on a folder of pictures",
         )
 
@@ -196,13 +196,16 @@ def _check_preset(preset: str, pixels: int) -> None:
     fitting = [name for name, network in PRESETS.items() if pixels % network.divisor == 0]
     if fitting and preset not in fitting:
         raise UsageError(
-            f"preset {preset} is not for {pixels} pixels",
-            cause=f"it needs a number of them divisible by {PRESETS[preset].divisor}",
+            f"preset {preset} is not for images of {pixels}×{pixels} pixels",
+            cause=f"their height and width must be divisible by {PRESETS[preset].divisor}",
             remedy=f"--preset {', '.join(fitting)}",
         )
     made_for = PRESETS[preset].image_size
     if preset in fitting and made_for != pixels:
-        say(f"note: preset {preset} is made for {made_for} pixels, and is fitted to {pixels}")
+        say(
+            f"note: preset {preset} is made for images of {made_for}×{made_for} pixels; here it is "
+            f"fitted to {pixels}×{pixels}"
+        )
 
 
 def _classes_of(dataset: Dataset) -> tuple[str, ...]:
@@ -220,9 +223,9 @@ def _check_square(name: str, dataset: Dataset) -> None:
     _, height, width, _ = dataset.images.shape
     if height != width:
         raise DataError(
-            f"the images in {name} are no squares",
+            f"the images in {name} are not square",
             cause=f"they have {height}×{width} pixels",
-            remedy="cut or fill them up; pictures of a folder are cut to squares",
+            remedy="crop or pad them; pictures of a folder are cropped to squares",
         )
 
 

@@ -24,7 +24,7 @@ def data_folders(name: str) -> list[Path]:
         folder = Path(own).expanduser() / name
     except RuntimeError as error:
         raise DataError(
-            f"TINYDDPM_DATA={own} is no folder", cause=str(error), remedy="a path without ~"
+            f"TINYDDPM_DATA={own} is not a folder", cause=str(error), remedy="a path without ~"
         ) from error
     try:
         return [folder, _cache_folder(name)]

@@ -65,7 +65,7 @@ def load_folder(
         raise DataError(
             f"{len(faults)} of {total} files in {root} cannot be read",
             cause=_listed(root, faults),
-            remedy="mend or remove them, or leave them out with --skip-bad",
+            remedy="repair or remove them, or leave them out with --skip-bad",
         )
     labels, class_names, notices = _labels(root, read)
     notices += _told(root, faults, total, [headers[file] for file in read], images)

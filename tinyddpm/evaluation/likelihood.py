@@ -194,5 +194,5 @@ def _check_finite(nats: Floats, times: IntArray) -> None:
         raise NonFiniteError(
             "the bound is not finite",
             cause=f"{wrong.sum()} terms of {wrong.size}, the first at t = {times[wrong][0]}",
-            remedy="an earlier checkpoint, or the ema weights: this network computes no numbers",
+            remedy="an earlier checkpoint, or the ema weights: this network overflows",
         )

@@ -174,7 +174,7 @@ def check_count(count: int, train: Digits) -> None:
     """
     if not 2 <= count <= len(train.images):
         raise UsageError(
-            "samples are held against as many training images: "
+            "samples are compared with as many training images: "
             f"from 2 to {len(train.images):,} of them",
             cause=f"there are {count:,}",
         )

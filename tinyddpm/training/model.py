@@ -216,7 +216,7 @@ class TrainedModel:
         if not classes and (labels is not None or guidance):
             raise UsageError(
                 "this network was trained without classes",
-                remedy="tinyddpm train --conditional for one that can be asked for them",
+                remedy="tinyddpm train --conditional trains one with classes",
             )
         if labels is None:
             return np.arange(n) % classes if classes else None

@@ -87,7 +87,7 @@ class RunDirectory:
             raise UsageError(
                 f"there is no run in {path}",
                 cause=f"looked for {run.checkpoints}",
-                remedy="a folder that training wrote, or its name in runs/; tinyddpm runs tells",
+                remedy="a run's folder, or its name in runs/; tinyddpm runs lists them",
             )
         return run
 
