@@ -138,6 +138,12 @@ def test_sampling_is_done_by_processes_that_begin_with_prepared_weights():
         assert [set(weight.forms) for weight in weights] == forms
 
 
+def test_a_shard_may_be_larger_than_memory():
+    """A worker then takes all the images that there are for it."""
+    model = TrainedModel(replace(CONFIG, shard=10**20), UNet(CONFIG.network).parameters.value, 0)
+    assert model.sample(2, steps=1, threads=2).shape == (2, *model.image_shape)
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_workers_change_no_bit_of_a_prediction(threads):
     network = UNet(replace(CONFIG.network, zero_init=False))

@@ -13,6 +13,7 @@ from tinyddpm.nn.embedding import network_time
 from tinyddpm.nn.unet import UNet
 from tinyddpm.parallel import Workers, shard_slices
 
+_MANY = 256  # images; more go the same ways through the network (see ``kernels.cpu.conv2d``)
 _Asked = tuple[Array, IntArray, IntArray | None]  # x_t, t, labels
 
 
@@ -28,8 +29,9 @@ class Denoiser:
     def __init__(self, network: UNet, workers: Workers, shard: int) -> None:
         self.network, self.workers, self.shard = network.forward_only(), workers, shard
         if workers.threads > 1:  # transforms of weights are made once, before workers share them
-            blank = np.zeros((shard, *network.config.image_shape), np.float32)
-            self.network.forward(blank, np.zeros(shard, np.int64), prepare=False)
+            images = min(shard, _MANY)
+            blank = np.zeros((images, *network.config.image_shape), np.float32)
+            self.network.forward(blank, np.zeros(images, np.int64), prepare=False)
         work = partial(_outputs, self.network, shard)
         self._crew = workers.crew(work, processes=True)
 
