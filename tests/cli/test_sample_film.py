@@ -165,6 +165,16 @@ def test_a_gif_that_would_be_too_large_is_refused_before_the_work(sample, monkey
     assert "65561×48" in err
 
 
+@pytest.mark.parametrize("args", [["--n", 400], ["--interpolate", 50]], ids=str)
+def test_more_images_than_fit_into_memory_are_refused_before_the_work(sample, monkeypatch, args):
+    monkeypatch.setattr("tinyddpm.cli.sample.total_memory", lambda: 2**20)
+    code, out, err = sample("plain", "--steps", 1, *args)
+    assert (code, out) == (2, "")
+    assert "400 images need at least 1.2 MiB of memory\ncause: this machine has 1.0 MiB" in err
+    assert "step 1/1" not in err
+    assert sample("plain", "--steps", 1, "--n", 340)[0] == 0
+
+
 def test_the_size_that_is_foreseen_is_that_of_the_picture(sample, tmp_path):
     for args, columns in ((["--n", 5], None), (["--interpolate", 2, "--n", 4], 2)):
         assert sample("plain", "--steps", 1, "--gif", "way.gif", *args)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tinyddpm.cli.options import (
 from tinyddpm.cli.progress import Progress
 from tinyddpm.cli.run_data import checkpoint_of
 from tinyddpm.cli.sample_files import SampleFiles
+from tinyddpm.cli.sizes import size
 from tinyddpm.data.dataset import ByteArray
 from tinyddpm.data.pixels import to_bytes
 from tinyddpm.diffusion.interpolation import noise_rows
@@ -34,6 +36,7 @@ from tinyddpm.diffusion.sampling import SampleStep
 from tinyddpm.errors import UsageError
 from tinyddpm.figures.animation import FRAMES, kept_times
 from tinyddpm.kernels.cuda.runtime import Precision
+from tinyddpm.machine import total_memory
 from tinyddpm.training.model import TrainedModel, Weights, from_checkpoint
 
 EXAMPLES = """\b
@@ -149,6 +152,7 @@ def sample(
     n = _count(n, columns, eta)
     model = _load(run, weights, device, precision)
     files.check_size((n, *model.image_shape), columns)
+    _check_memory((n, *model.image_shape))
     steps = check_steps(steps, model.diffusion.schedule.T)
     classes = model.config.class_names
     labels = _labels(class_name, classes, n)
@@ -190,6 +194,17 @@ def _load(run: Path | None, weights: Weights, device: str, precision: Precision)
     if not found.checkpoint.step:
         say("warning: a network that has not been trained makes noise of noise")
     return model
+
+
+def _check_memory(shape: tuple[int, ...]) -> None:
+    """Refuse more images of ``shape`` (N, H, W, C) than the memory of this machine can hold."""
+    least = 3 * 4 * math.prod(shape)  # x_t, the network's output and x_{t−1} in float32
+    if least > total_memory():
+        raise UsageError(
+            f"{shape[0]:,} images need at least {size(least)} of memory",
+            cause=f"this machine has {size(total_memory())}",
+            remedy="a smaller --n; another --seed gives other images",
+        )
 
 
 def _shoot(walk: Iterator[SampleStep], steps: int, label: str, *, whole: bool) -> list[ByteArray]:
