@@ -113,6 +113,14 @@ BETWEEN = {
         "__syncthreads();",
     ),
     "the sums of dx begin anew with every pixel": ("sum.at[i] += d.at[i];", "sum = d;"),
+    "the sums of dx lack the residual": (
+        "sum.at[i] += d.at[i];",
+        "sum.at[i] += d.at[i] - other.at[i];",
+    ),
+    "the sums of dx are those of a thread's first channels": (
+        "if (dx_sums) store(",
+        "if (dx_sums && c == s.channel) store(",
+    ),
 }
 
 DROPOUT = {

@@ -1,4 +1,6 @@
-"""What a convolution leaves to a norm is that of its plain result, and so is what comes back."""
+"""What a convolution leaves to a norm is its plain result, rounded where it may be; and what the
+norm gives back for it is the plain gradient, rounded, with its sums.
+"""
 
 import numpy as np
 import pytest
@@ -73,7 +75,7 @@ def test_a_norm_reads_it_and_gives_back_an_operand_with_its_sums(
 ):
     """The same values, read as float32, give the same results."""
     norm = GroupNorm(device, silu=True, precision=precision)
-    x, dy = maps(device, channels, channels)
+    x, dy, dskip = maps(device, channels, channels, channels)
     affine = (N, channels) if of_each_image else (channels,)
     weight, bias = (placed(device, normals(seed, *affine)) for seed in (3, 4))
     if precision == "bf16":
@@ -82,9 +84,9 @@ def test_a_norm_reads_it_and_gives_back_an_operand_with_its_sums(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group_norm, "_SLAB", slab)
         y, saved = norm.forward(ToNorm(x), weight, bias, groups=1)
-        dx, *gradients = norm.backward(dy, saved)
+        dx, *gradients = norm.backward(dy, saved, dskip)
         expected_y, saved = norm.forward(plain[0], weight, bias, groups=1)
-        expected, *others = norm.backward(plain[1], saved)
+        expected, *others = norm.backward(plain[1], saved, dskip)
     assert_same(y, expected_y)
     assert type(dx) is FromNorm
     assert_same(dx.values, rounded(device, expected, precision))
@@ -94,6 +96,17 @@ def test_a_norm_reads_it_and_gives_back_an_operand_with_its_sums(
     assert dx.sums.shape[1:] == sums.shape == (N, channels)
     exact = to_host(expected).sum(axis=(1, 2), dtype=float)
     np.testing.assert_allclose(sums, exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1040, 258])
+def test_the_sums_are_of_more_channels_than_threads(device, channels):
+    norm, shape = GroupNorm(device, silu=True), (2, 2, 3, channels)
+    x, dy = (placed(device, normals(seed, *shape)) for seed in (0, 1))
+    weight, bias = (placed(device, normals(seed, channels)) for seed in (2, 3))
+    _, saved = norm.forward(ToNorm(x), weight, bias, groups=2)
+    (dx, sums), *_ = norm.backward(dy, saved)
+    exact = to_host(dx).sum(axis=(1, 2), dtype=float)
+    np.testing.assert_allclose(to_host(sums).sum(axis=0), exact, rtol=0, atol=1e-5)
 
 
 @PRECISIONS

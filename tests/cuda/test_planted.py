@@ -92,6 +92,7 @@ def what_lies_between_is_right(device):
         test_between.test_a_norm_reads_it_and_gives_back_an_operand_with_its_sums(
             device, "bf16", 24, slab, of_each_image=False
         )
+    test_between.test_the_sums_are_of_more_channels_than_threads(device, 1040)
     return True
 
 
