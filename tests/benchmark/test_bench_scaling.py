@@ -31,6 +31,7 @@ def test_overhead_is_of_as_many_calls_as_the_network_makes(preset):
     # Where two neighbouring levels have the same width, a block needs no shortcut.
     shortcuts = calls.pop("conv2d") - least.pop("conv2d")
     assert shortcuts == calls.pop("conv2d_backward") - least.pop("conv2d_backward")
+    assert shortcuts == calls.pop("prepare_gradient") - least.pop("prepare_gradient")
     assert 0 <= shortcuts <= 2
     for name in ("prepare_conv2d",):
         calls.pop(name), least.pop(name)

@@ -278,7 +278,8 @@ class Preparing:
 
     def __init__(self):
         self.calls = 0
-        self.kernels = replace(reference, name="preparing", prepare_conv2d=self.prepare)
+        prepares = dict.fromkeys(("prepare_conv2d", "prepare_conv2d_for_norm"), self.prepare)
+        self.kernels = replace(reference, name="preparing", **prepares)
 
     def prepare(self, weight):
         self.calls += 1
