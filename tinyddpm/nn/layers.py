@@ -71,7 +71,7 @@ class Conv2d:
     """A convolution with a ``size`` × ``size`` kernel; ``zero`` starts it at zero.
 
     With ``upsample`` the image is doubled first; size, stride and padding are then 3, 1 and (1, 1).
-    ``for_norm`` says that a norm with SiLU alone will read the result.
+    ``for_norm`` says that nothing but a norm with SiLU will read the result.
     """
 
     def __init__(

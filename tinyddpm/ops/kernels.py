@@ -10,13 +10,13 @@ A table may choose its own form for four things:
 - What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
   its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
 - Weights: those of linear layers and convolutions are passed as ``prepare_linear`` and
-  ``prepare_conv2d`` return them (transposed, transformed, split, or of another type). These two are
-  called again when the weights have changed, unless the table updates its form by itself.
-- What ``conv2d`` returns for a weight of ``prepare_conv2d_for_norm``, which only
-  ``group_norm_silu`` of the same table reads; and its gradient, which goes from
-  ``group_norm_silu_backward`` to ``conv2d_backward``.
-- A gradient that several convolutions, with one bias for all images, are to take: it is passed to
-  ``conv2d_backward`` as ``prepare_gradient`` returns it.
+  ``prepare_conv2d`` return them (transposed, transformed, split, or of another type). What prepares
+  weights is called again when they have changed, unless the table updates its form by itself.
+- The result of a convolution that only ``group_norm_silu`` of the same table reads; and its
+  gradient, which goes from ``group_norm_silu_backward`` to ``conv2d_backward``. The weight of such
+  a convolution is passed as ``prepare_conv2d_for_norm`` returns it, which tells ``conv2d`` so.
+- A gradient that several convolutions take: each ``conv2d_backward`` is passed what
+  ``prepare_gradient`` returned, once for all of them. None may have a bias for each image.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a convolution leaves to a norm alone, and what the norm's backward gives back for it.
+"""What passes between a convolution and the norm behind it, where nobody else reads it.
 
-Nobody else reads the two, so they are kept as the next kernel wants them, which saves the pass of
-packing. In bf16 the image is bf16, too. The gradient is an operand of the convolution's backward,
-and comes with the sums that the gradient of the bias is made of.
+Where products are of bf16, the convolution writes its result in bf16, too: half the bytes. The
+norm's backward writes the gradient as the operand that the convolution's backward multiplies, with
+the sums that the gradient of the bias is made of, which saves the pass that packs and sums it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ToNorm(NamedTuple):
 
 
 class FromNorm(NamedTuple):
-    """The gradient of it."""
+    """The gradient of a ``ToNorm``, from the norm's backward."""
 
     values: Array  # (N, H, W, C): an operand, or float32 where its channels are to be padded
     sums: Array  # (slabs, N, C): over the pixels of each slab of an image

@@ -31,7 +31,7 @@ class Conv2dSaved(NamedTuple):
     weight: PreparedWeight
     geometry: Geometry
     biases: bool  # one for each image
-    from_norm: bool  # whether x came as its operand, from a norm, which takes dx
+    from_norm: bool  # whether x came as an operand, so that a norm (in fp32, anyone) takes dx
 
 
 class PreparedGradient(NamedTuple):
@@ -84,7 +84,8 @@ class Convolutions:
         y = self._products.convolve(
             operand, rows, geometry, bias, residual=residual, to_norm=weight.for_norm
         )
-        saved = Conv2dSaved(operand, weight, geometry, bias.ndim == 2, operand.values is x)
+        from_norm = operand.values is x
+        saved = Conv2dSaved(operand, weight, geometry, bias.ndim == 2, from_norm)
         return ToNorm(y) if weight.for_norm else y, saved
 
     def backward(
