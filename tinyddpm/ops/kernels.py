@@ -5,7 +5,7 @@ the place of any of them. An entry has the meaning and the signature of the op i
 may save for its backward what it likes. A network is given one table and calls it directly: there
 is no registry and no choice per call.
 
-A table may choose its own form for four things:
+A table may choose its own form for five things:
 
 - What ``concat`` returns, which only ``group_norm_silu`` and ``conv2d`` of the same table read; and
   its gradient, which goes from ``group_norm_silu_backward`` to ``concat_backward``.
@@ -15,6 +15,8 @@ A table may choose its own form for four things:
 - The result of a convolution that only ``group_norm_silu`` of the same table reads; and its
   gradient, which goes from ``group_norm_silu_backward`` to ``conv2d_backward``. The weight of such
   a convolution is passed as ``prepare_conv2d_for_norm`` returns it, which tells ``conv2d`` so.
+- The type of what a norm, ``silu`` or ``dropout`` gives to a product, and of the gradient that
+  comes back.
 - A gradient that several convolutions take: each ``conv2d_backward`` is passed what
   ``prepare_gradient`` returned, once for all of them. None may have a bias for each image.
 """

@@ -18,7 +18,9 @@ from tinyddpm.kernels.cuda.source import Defines, Parameter
 
 Argument = Array | int | float | None  # None: a null pointer
 Dim3 = tuple[int, ...]
-Precision = Literal["fp32", "tf32", "bf16"]  # what products are made of; sums are always float32
+# What products are made of; sums are always float32. In bf16, so is what passes between a product
+# and a norm.
+Precision = Literal["fp32", "tf32", "bf16"]
 
 AHEAD = 8  # launches of a recording that may wait for the device: enough to keep it busy
 SHARED_BYTES = 99 * 1024  # what a block may use on every card from sm_80 on
