@@ -11,7 +11,7 @@ from tinyddpm.kernels.cuda.batch import batch_defines
 from tinyddpm.kernels.cuda.denoise import denoise_defines
 from tinyddpm.kernels.cuda.dropout import DROPOUT_DEFINES
 from tinyddpm.kernels.cuda.gradients import GATHER_DEFINES
-from tinyddpm.kernels.cuda.group_norm import group_norm_defines
+from tinyddpm.kernels.cuda.group_norm import backward_defines, group_norm_defines
 from tinyddpm.kernels.cuda.loss import LossTable
 from tinyddpm.kernels.cuda.operands import FORMATS, operands_defines
 from tinyddpm.kernels.cuda.products import TILES, conv2d_defines
@@ -47,12 +47,18 @@ BUILDS["group_norm.cu"] = [
     for y in ("f4", "u2", "u4")
 ] + [group_norm_defines(4, silu=True, x="u2", y="u2")]
 BUILDS["group_norm_backward.cu"] = [
-    group_norm_defines(vector, silu=silu, x="f4", dy=dy, dx="f4")
+    backward_defines(vector, silu=silu, sums=False, x="f4", dy=dy, dx="f4")
     for vector in (1, 4)
     for silu, dy in ((False, "f4"), (True, "f4"), (True, "u2"))
 ] + [
-    group_norm_defines(4, silu=True, x=x, dy=dy, dx=dx)
-    for x, dy, dx in (("f4", "f4", "u4"), ("u2", "f4", "u2"), ("u2", "u2", "u2"))
+    backward_defines(vector, silu=True, sums=True, x=x, dy=dy, dx=dx)
+    for vector, x, dy, dx in (
+        (1, "f4", "f4", "f4"),
+        (4, "f4", "f4", "f4"),
+        (4, "f4", "f4", "u4"),
+        (4, "u2", "f4", "u2"),
+        (4, "u2", "u2", "u2"),
+    )
 ]
 BUILDS["silu.cu"] = [silu_defines(result) for result in ("f4", "u2", "u4")]
 BUILDS["attention.cu"] = [

@@ -118,8 +118,8 @@ BETWEEN = {
         "sum.at[i] += d.at[i] - other.at[i];",
     ),
     "the sums of dx are those of a thread's first channels": (
-        "if (dx_sums) store(",
-        "if (dx_sums && c == s.channel) store(",
+        "if (SUMS) store(",
+        "if (SUMS && c == s.channel) store(",
     ),
 }
 

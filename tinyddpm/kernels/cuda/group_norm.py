@@ -9,7 +9,6 @@ before, where that left its result to the norm alone (see ``between``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple, final
 
@@ -31,11 +30,14 @@ _SLAB = 8192
 
 
 def group_norm_defines(vector: int, *, silu: bool, **types: npt.DTypeLike) -> Defines:
-    """The constants of ``group_norm.cu``, with the types of x and y, or those of
-    ``group_norm_backward.cu``, with the types of x, dy and dx.
-    """
+    """The constants of ``group_norm.cu``, with the types of x and y."""
     names = {array.upper(): C_NAMES[np.dtype(kind).name] for array, kind in types.items()}
     return {"VECTOR": vector, "SILU": int(silu), **names}
+
+
+def backward_defines(vector: int, *, silu: bool, sums: bool, **types: npt.DTypeLike) -> Defines:
+    """The constants of ``group_norm_backward.cu``, with the types of x, dy and dx."""
+    return {**group_norm_defines(vector, silu=silu, **types), "SUMS": int(sums)}
 
 
 class GroupNormSaved(NamedTuple):
@@ -119,7 +121,8 @@ class GroupNorm:
         y = empty(read.shape, written_as(self._precision, channels))
         moments = empty((n, groups, 2))
         args, results = (*read, weight, bias), (y, moments, _to_next(weight))
-        launch = partial(self._launch, "group_norm.cu", cut, {"x": read.first.dtype, "y": y.dtype})
+        defines = group_norm_defines(cut.vector, silu=self._silu, x=read.first.dtype, y=y.dtype)
+        launch = partial(self._launch, "group_norm.cu", defines, cut)
         if cut.slabs == 1:
             launch("group_norm_forward", *args, *results, last=(norm_eps,))
         else:
@@ -148,7 +151,8 @@ class GroupNorm:
         args, to_next = (dy, *x, weight, bias, moments), _to_next(weight)
         results = (dskip, first, rest, dx_sums, to_next)
         types = {"x": x.first.dtype, "dy": dy.dtype, "dx": first.dtype}
-        launch = partial(self._launch, "group_norm_backward.cu", cut, types)
+        defines = backward_defines(cut.vector, silu=self._silu, sums=from_conv, **types)
+        launch = partial(self._launch, "group_norm_backward.cu", defines, cut)
         if cut.slabs == 1:
             launch("group_norm_backward", *args, by_channel, *results)
         else:
@@ -165,14 +169,13 @@ class GroupNorm:
     def _launch(
         self,
         file: str,
+        defines: Defines,
         cut: _Cut,
-        types: Mapping[str, npt.DTypeLike],
         name: str,
         *arrays: Argument,
         last: tuple[float, ...] = (),
     ) -> None:
         """A kernel with a block for each slab of each image."""
-        defines = group_norm_defines(cut.vector, silu=self._silu, **types)
         function = self._runtime.function(file, name, defines)
         args: list[Argument] = [*arrays, *cut[1:], *last]
         self._runtime.launch(

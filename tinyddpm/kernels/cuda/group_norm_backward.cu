@@ -5,12 +5,17 @@
 //
 // x and dy are read twice, the residual, if there is one, is read, and dx is written, in two maps as x
 // is. Sums for dbias and dweight are kept for each slab of each image, the images side by side; and
-// those of dx, if dx_sums is not null, for the bias of a convolution that made x.
-//
-// Told that three blocks share a multiprocessor, the compiler takes the registers for that, and not
-// so few that they spill.
+// where SUMS is 1 those of dx, for the bias of a convolution that made x. These need registers. (Told
+// how many blocks share a multiprocessor, the compiler takes the registers for that, and not so few
+// that they spill.)
 #include "group_norm.cuh"
 #include "sigmoid.cuh"
+
+#if SUMS
+#define BOUNDS THREADS, 3
+#else
+#define BOUNDS THREADS
+#endif
 
 __device__ __forceinline__ float act_derivative(float h) {
   if (!SILU) return 1.0f;
@@ -47,7 +52,7 @@ __device__ __forceinline__ void add_up_dh(float* table, const DY* dy, const X* x
   for (int i = threadIdx.x; i < 2 * s.channels; i += THREADS) by_channel[i] = table[i];
 }
 
-// dx of the slab, and its sums by channel, dx_sums (slabs, N, C), which may be null; means (G,), in
+// dx of the slab, and where SUMS is 1 its sums by channel, dx_sums (slabs, N, C); means (G,), in
 // shared memory: of weight dh, of weight dh x_hat. table (rows, C)
 __device__ __forceinline__ void find_dx(float* table, const DY* dy, const X* x, const X* x_rest,
                                         const float* weight, const float* bias,
@@ -72,13 +77,13 @@ __device__ __forceinline__ void find_dx(float* table, const DY* dy, const X* x, 
         float x_hat = norm.x_hat(i, v.at[i]);
         float dh = d.at[i] * act_derivative(norm.h(i, x_hat));
         d.at[i] = norm.r[i] * (norm.weight[i] * dh - mean[i].x - x_hat * mean[i].y) + other.at[i];
-        sum.at[i] += d.at[i];
+        if (SUMS) sum.at[i] += d.at[i];
       }
       store(of_dx.at(p), d);
     }
-    if (dx_sums) store(table + s.row * s.channels + c, sum);
+    if (SUMS) store(table + s.row * s.channels + c, sum);
   }
-  if (!dx_sums) return;
+  if (!SUMS) return;
   add_rows(table, s.rows, s.channels);
   dx_sums += (size_t)(blockIdx.x * gridDim.y + blockIdx.y) * s.channels;
   for (int i = threadIdx.x; i < s.channels; i += THREADS) dx_sums[i] = table[i];
@@ -86,7 +91,7 @@ __device__ __forceinline__ void find_dx(float* table, const DY* dy, const X* x, 
 
 // by_channel (slabs, N, 2, C): sum dh, sum dh x_hat
 // by_group (N, slabs, G, 2): sum weight dh, sum weight dh x_hat
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
 group_norm_sums(const DY* ALIGNED dy, const X* ALIGNED x, const X* ALIGNED x_rest,
                 const float* weight, const float* bias, const float* moments, float* by_channel,
                 float* by_group, int to_next, int pixels, int channels, int split, int groups,
@@ -103,7 +108,7 @@ group_norm_sums(const DY* ALIGNED dy, const X* ALIGNED x, const X* ALIGNED x_res
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(BOUNDS)
 group_norm_dx(const DY* ALIGNED dy, const X* ALIGNED x, const X* ALIGNED x_rest,
               const float* weight, const float* bias, const float* moments, const float* by_group,
               const float* ALIGNED residual, DX* ALIGNED dx, DX* ALIGNED dx_rest, float* dx_sums,
@@ -120,7 +125,7 @@ group_norm_dx(const DY* ALIGNED dy, const X* ALIGNED x, const X* ALIGNED x_rest,
 }
 
 // Sums and dx of images that are one slab each.
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(BOUNDS)
 group_norm_backward(const DY* ALIGNED dy, const X* ALIGNED x, const X* ALIGNED x_rest,
                     const float* weight, const float* bias, const float* moments,
                     float* by_channel, const float* ALIGNED residual, DX* ALIGNED dx,
