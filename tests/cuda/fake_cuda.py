@@ -2,6 +2,8 @@
 
 import threading
 import types
+import weakref
+from collections import deque
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ class Capture:
 
 
 def do(action):
+    assert not Stream.now().late, "only kernels of our own are beside others"
     if Capture.nodes is None:
         with np.errstate(all="ignore"):
             action()
@@ -66,29 +69,97 @@ class Event:
 
 
 class Stream:
-    users: ClassVar = set()  # threads whose current stream it is
+    """Its work is done at once; but once it has waited for another, only when that waits for it.
+
+    Then it is done as late as may be, and the other may have spoilt what it reads, or given the
+    memory of that back: so it is not kept here.
+    """
+
+    current: ClassVar = {}  # of each thread
+    forked: ClassVar = []  # since the capture began, if there is one
 
     def __init__(self, *, non_blocking):
         assert non_blocking
+        self.late, self.waiting, self.own = False, deque(), []
+
+    @classmethod
+    def now(cls):
+        return cls.current.get(threading.get_ident(), NULL_STREAM)
 
     def use(self):
-        self.users.add(threading.get_ident())
+        self.current[threading.get_ident()] = self
         return self
 
     def synchronize(self):
         refuse_in_capture("waiting for the stream")
 
     def record(self, event):
-        refuse_in_capture("a mark for the host")
-        assert event.for_waiting
+        if event.for_waiting:
+            refuse_in_capture("a mark for the host")
+        event.stream = self
+        if self.late:
+            self.waiting.append(event)
         return event
+
+    def wait_event(self, event):
+        if event.stream.late:
+            event.stream.work_until(event)
+        else:
+            self.late = True
+            self.forked.append(self)
+
+    def work_until(self, event):
+        while (action := self.waiting.popleft()) is not event:
+            if not isinstance(action, Event):
+                do(action())
+        if not self.waiting:
+            self.own.clear()
+
+    def launch(self, kernel, arguments):
+        """Have ``kernel`` called with ``arguments``, some of which are arrays."""
+        assert self is not NULL_STREAM, "a launch on the null stream"
+        held = [self.held(argument) for argument in arguments]
+
+        def bound():
+            values = [value() for value in held]
+            return lambda: kernel(values)
+
+        if self.late:
+            assert self in self.forked, "the graph would do without this"
+            self.waiting.append(bound)
+        else:
+            do(bound())
+
+    def held(self, argument):
+        """What gives ``argument`` when the work is done, unless its memory was given back."""
+        if not self.late or not isinstance(argument, np.ndarray):
+            return lambda: argument
+        owner = argument if argument.base is None else argument.base
+        if any(owner is mine for mine in self.own):
+            return lambda: argument
+        weak, shape, dtype = weakref.ref(owner), argument.shape, argument.dtype
+        offset = argument.ctypes.data - owner.ctypes.data
+
+        def get():
+            assert weak() is not None, "the memory of an argument was given back too early"
+            return np.ndarray(shape, dtype, weak(), offset)
+
+        return get
 
     def begin_capture(self):
         Capture.nodes = []
+        self.forked.clear()
 
     def end_capture(self):
         nodes, Capture.nodes = Capture.nodes, None
+        for stream in self.forked:
+            if stream.waiting:
+                stream.waiting.clear()
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
         return Graph(nodes)
+
+
+NULL_STREAM = Stream(non_blocking=True)
 
 
 class CUDADriverError(RuntimeError):

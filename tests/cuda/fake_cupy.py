@@ -10,7 +10,6 @@ begins: on a card other launches of the graph work in it. Memory is without end,
 """
 
 import operator
-import threading
 import types
 
 import numpy as np
@@ -186,7 +185,7 @@ def make_module(simulator):
     cupy.cuda = cuda()
     cupy.get_default_memory_pool = lambda: DEFAULT_POOL
     cupy.uploads = lambda: Capture.uploads
-    Stream.users.clear()
+    Stream.current.clear()
     return cupy
 
 
@@ -195,6 +194,8 @@ def _empty(simulator, shape, dtype):
     (Capture.pool or DEFAULT_POOL).malloc(array.nbytes)
     if Capture.nodes is not None and Capture.pool:
         Capture.nodes.insert(0, lambda: spoil(array))
+    if Stream.now().late:
+        Stream.now().own.append(array.base)
     return ndarray(array)
 
 
@@ -242,9 +243,10 @@ class _RawModule:
         function = self.simulator.function_of(self.code, name, defines)
 
         def launch(grid, block, args, *, shared_mem=0):
-            assert threading.get_ident() in Stream.users, "a launch on the null stream"
-            exact = [_kernel_argument(value) for value in args]
-            do(lambda: self.simulator.run(function, grid, block, exact, shared_mem))
+            def kernel(exact):
+                self.simulator.run(function, grid, block, exact, shared_mem)
+
+            Stream.now().launch(kernel, [_kernel_argument(value) for value in args])
 
         return launch
 

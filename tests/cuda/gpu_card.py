@@ -14,7 +14,7 @@ class Event(fake_cuda.Event):
 
     done = 0.0  # until when the host has waited
 
-    def record(self):
+    def record(self):  # in the current stream
         self.at = time.perf_counter()
 
     def synchronize(self):

@@ -5,7 +5,9 @@
     machine    the card and the versions
     tests      pytest -m cuda: the kernels on the card against the reference, steps and samples
                against those of the CPU
-    parity     of every preset, a recorded step is, to the bit, the step launched kernel by kernel
+    parity     of every preset, a recorded step is, to the bit, the step launched kernel by kernel,
+               one after the other
+    order      what a training step gains by gradients that are formed beside the rest
     bench      training and sampling steps in TF32 and bf16, time by kernel, memory, and beside
                them PyTorch's, where it is installed
     compile    beside torch.compile as well, where PyTorch is installed
@@ -44,6 +46,7 @@ def parts(batch):
     yield "machine", ("tinyddpm", "doctor"), 3
     yield "tests", (*PYTEST, *TESTS, f"--ignore={PARITY}"), 12
     yield "parity", (*PYTEST, PARITY), 6
+    yield "order", ("tests.cuda.in_order", str(batch)), 3
     for name, (options, share) in BENCH.items():
         for preset, precision in itertools.product(PRESETS, PRECISIONS):
             what = ("--preset", preset, "--precision", precision, "--batch", str(batch))

@@ -13,7 +13,7 @@ from tinyddpm.kernels.cuda.between import FromNorm, ToNorm
 from tinyddpm.kernels.cuda.conv2d import Convolutions
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.operands import Operands
-from tinyddpm.kernels.cuda.partial_sums import in_parts
+from tinyddpm.kernels.cuda.partial_sums import AtTheEnd
 
 pytestmark = pytest.mark.cuda_sim
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
@@ -114,7 +114,8 @@ def test_the_sums_are_of_more_channels_than_threads(device, channels):
 @pytest.mark.parametrize("biases", [False, True])
 @pytest.mark.parametrize("slabs", [1, 3])
 def test_a_convolution_takes_it_back(device, precision, channels, biases, slabs):
-    convolutions, (x, dy) = Convolutions(device, precision, in_parts), maps(device, 8, channels)
+    convolutions = Convolutions(device, precision, AtTheEnd(device))
+    x, dy = maps(device, 8, channels)
     weight = convolutions.prepare(placed(device, normals(5, 3, 3, 8, channels)))
     bias = placed(device, normals(6, *((N, channels) if biases else (channels,))))
     _, saved = convolutions.forward(x, weight, bias)
@@ -122,6 +123,7 @@ def test_a_convolution_takes_it_back(device, precision, channels, biases, slabs)
     back = FromNorm(rounded(device, dy, precision), sums)
     dx, dweight, dbias = convolutions.backward(back, saved)
     expected = convolutions.backward(dy, saved)
+    device.meet()
     assert_same(dx, expected[0])
     assert_same(dweight.parts, expected[1].parts)
     mine = to_host(dbias) if biases else to_host(dbias.parts).sum(axis=0)

@@ -6,7 +6,7 @@ from conv_twins import integers
 
 from tinyddpm.kernels.cuda import gradients, partial_sums
 from tinyddpm.kernels.cuda.gradients import Gradients
-from tinyddpm.kernels.cuda.partial_sums import InParts, in_parts
+from tinyddpm.kernels.cuda.partial_sums import AtTheEnd, InParts
 
 pytestmark = pytest.mark.cuda_sim
 
@@ -95,8 +95,8 @@ def test_a_sum_of_several_gradients_is_taken_apart_unsummed(sim, parts):
 
 def test_what_is_large_does_not_wait(sim, monkeypatch):
     partial = integers(0, 5, 4, 9)
-    waiting = in_parts(sim, partial)
+    waiting = AtTheEnd(sim).sum_up(partial)
     assert isinstance(waiting, InParts)
     assert waiting.parts is partial
     monkeypatch.setattr(partial_sums, "_WAITING", partial.nbytes - 1)
-    np.testing.assert_array_equal(in_parts(sim, partial), partial.sum(axis=0))
+    np.testing.assert_array_equal(AtTheEnd(sim).sum_up(partial), partial.sum(axis=0))

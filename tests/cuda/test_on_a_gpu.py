@@ -1,12 +1,18 @@
 """The script for a real card runs what there is, and goes on where a part fails."""
 
 import json
+from dataclasses import replace
 
+import gpu_card
+import in_order
 import on_a_gpu
 import pytest
 from click.testing import CliRunner
 
+from tinyddpm.benchmark import device_ours
 from tinyddpm.cli.main import commands
+from tinyddpm.nn.config import UNetConfig
+from tinyddpm.training.config import recipe
 
 
 def spread(median):
@@ -85,5 +91,25 @@ def test_every_command_is_one_that_parses(command):
     commands.commands[verb].make_context(verb, args)
 
 
+@pytest.mark.cuda_sim
+def test_steps_in_order_and_beside_are_timed(cupy, monkeypatch):
+    gpu_card.equip(cupy)
+    monkeypatch.setattr(device_ours, "REPEATS", 1)
+    tiny = replace(
+        recipe("mnist", "random"), network=UNetConfig(image_size=4, channels=(2,), groups=1)
+    )
+    monkeypatch.setattr(in_order, "recipe", lambda *_: tiny)
+    asked = []
+    beside = in_order.InOrder.beside
+    monkeypatch.setattr(
+        in_order.InOrder, "beside", lambda self, work: asked.append(work) or beside(self, work)
+    )
+    said = in_order.row("mnist", "bf16", batch=2, rounds=2)
+    assert said.startswith("mnist       bf16  beside ")
+    assert "ms, in order " in said
+    assert asked
+
+
 def test_the_tests_that_are_run_are_there():
+    assert (on_a_gpu.REPOSITORY / "tests/cuda/in_order.py").is_file()
     assert (on_a_gpu.REPOSITORY / on_a_gpu.PARITY).is_file()

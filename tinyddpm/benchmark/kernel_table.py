@@ -19,7 +19,7 @@ from tinyddpm.arrays import Array
 from tinyddpm.benchmark import device
 from tinyddpm.benchmark.clock import Event
 from tinyddpm.benchmark.device_ours import DeviceOurs
-from tinyddpm.kernels.cuda.runtime import Argument, Dim3, Function, Precision, Runtime
+from tinyddpm.kernels.cuda.runtime import Argument, Dim3, Function, Precision, Runtime, T
 from tinyddpm.training.config import RunConfig
 from tinyddpm.training.kernel_choice import cuda_runtime
 
@@ -109,6 +109,11 @@ class Marks:
         """The same, into an array that is there."""
         self.queues.append([])
         self._runtime.upload(host, into)
+
+    @staticmethod
+    def beside(work: Callable[[], T]) -> T:
+        """Do ``work`` before what follows, so that a kernel's time is its own."""
+        return work()
 
     @staticmethod
     def record(work: Callable[[], None]) -> Callable[[], None]:

@@ -28,7 +28,7 @@ from tinyddpm.kernels.cuda.batch import Batches, Labels, Noise
 from tinyddpm.kernels.cuda.gradients import Gradients
 from tinyddpm.kernels.cuda.loss import ROWS, Losses
 from tinyddpm.kernels.cuda.operands import Operands, PreparedWeight
-from tinyddpm.kernels.cuda.partial_sums import in_parts
+from tinyddpm.kernels.cuda.partial_sums import AtTheEnd
 from tinyddpm.kernels.cuda.runtime import AHEAD, Precision, Runtime
 from tinyddpm.kernels.cuda.second_moment import SecondMoment
 from tinyddpm.kernels.cuda.table import cuda_table
@@ -69,7 +69,7 @@ class DeviceTrainer:
         runtime.upload(host, value)
         runtime.upload(host, self.ema)
         self.adam_m, self.adam_v = runtime.zeros(host.shape), runtime.zeros(host.shape)
-        kernels = cuda_table(runtime, precision, in_parts)
+        kernels = cuda_table(runtime, precision, AtTheEnd(runtime))
         self.network = UNet(config.network, kernels=kernels, values=value)
         self.times = config.diffusion.build_times()
         self._learnt = _learnt(config, self.times, runtime)

@@ -19,7 +19,7 @@ from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.between import FromNorm, ToNorm
 from tinyddpm.kernels.cuda.joined import Joined
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
-from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
+from tinyddpm.kernels.cuda.partial_sums import AtOnce, Gradient, Sums, summed
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
@@ -43,11 +43,11 @@ class PreparedGradient(NamedTuple):
 
 @final
 class Convolutions:
-    """The kernels of one runtime, in one precision; ``sum_up`` is for gradients of parameters."""
+    """The kernels of one runtime, in one precision; ``sums`` forms the gradients of parameters."""
 
-    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
-        self._runtime, self._sum_up = runtime, sum_up
-        self._operands = Operands(runtime, precision, sum_up)
+    def __init__(self, runtime: Runtime, precision: Precision, sums: Sums | None = None) -> None:
+        self._runtime, self._sums = runtime, sums or AtOnce(runtime)
+        self._operands = Operands(runtime, precision, self._sums)
         self._products = Products(runtime, precision)
 
     def prepare(self, weight: Array) -> PreparedWeight:
@@ -98,9 +98,9 @@ class Convolutions:
         else:
             operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
         rows = weight.plain.by_in
+        dweight = self._sums.product(lambda: self._products.weight_gradient(x, operand, geometry))
         dx = self._products.convolve(operand, rows, geometry, transpose=True, to_norm=from_norm)
-        partial = self._products.weight_gradient(x, operand, geometry)
-        return dx, self._sum_up(self._runtime, partial), dbias
+        return dx, dweight, dbias
 
     def upsample_forward(
         self, x: Array, weight: PreparedWeight, bias: Array
@@ -116,6 +116,11 @@ class Convolutions:
         """Return ``(dx, dweight, dbias)`` for ``dy`` (N, 2H, 2W, C_out)."""
         x, weight, geometry, biases, _ = saved
         operand, dbias = self._operands.image_and_sums(dy, by_image=biases)
+
+        def unfolded() -> Array:
+            partial = self._products.weight_gradient(operand, x, geometry)
+            return self._operands.unfolded(summed(self._runtime, partial))[None]
+
+        dweight = self._sums.product(unfolded)
         dx = self._products.convolve(operand, weight.folded.by_in, geometry)
-        partial = self._products.weight_gradient(operand, x, geometry)
-        return dx, self._operands.unfolded(summed(self._runtime, partial)), dbias
+        return dx, dweight, dbias

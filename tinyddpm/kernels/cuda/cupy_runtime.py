@@ -1,8 +1,13 @@
 """The runtime on a real GPU, through CuPy.
 
-Everything goes to one stream, in order. A recorded piece of work becomes a CUDA graph: it is done
-once, so that every kernel is compiled and loaded, and then once more while the stream writes down
-its launches instead of carrying them out. Its temporary arrays come from a memory pool of its own,
+Everything goes to one stream, in order, but for what is done ``beside``: that goes to a second one.
+The first waits for it where it falls too far behind, and in the end. Until then what it reads is
+kept, for memory that is given back is used again by later launches of the same stream, which would
+not wait. (Not by those of the other: CuPy's pools keep the memory of streams apart.)
+
+A recorded piece of work becomes a CUDA graph: it is done once, so that every kernel is compiled and
+loaded, and then once more while the streams write down their launches instead of carrying them out.
+Its temporary arrays come from a memory pool of its own,
 which lives as long as the graph: what is freed during the recording is used again only by later
 launches of the same graph, and by nothing else. Constants are not from that pool: they are filled
 once, and a launch that comes earlier in the graph must not work in their memory.
@@ -31,12 +36,14 @@ from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
     Function,
+    T,
     check_launch,
     exact_arguments,
 )
 from tinyddpm.kernels.cuda.source import Defines, signatures, source
 
 _SHARED_WITHOUT_ASKING = 48 * 1024
+_BEHIND = 2  # pieces of work that may be under way beside the rest; what they read takes up memory
 _NULL = np.uint64(0)
 
 
@@ -48,7 +55,8 @@ class CupyRuntime:
         import cupy  # noqa: PLC0415  an optional extra
 
         self._cupy = cupy
-        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream, self._second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+        self._beside: deque[tuple[Any, Any]] = deque()  # work under way there, and its end
         self._constants: list[tuple[Array, Array]] | None = None  # of the present recording
         self._retired: deque[Any] = deque()  # pools of recordings that nobody has any more
         self._functions: dict[Any, dict[str, Function]] = {}  # by file and defines, and by name
@@ -101,6 +109,32 @@ class CupyRuntime:
             function.handle.max_dynamic_shared_size_bytes = shared_bytes
         values = tuple(_NULL if value is None else value for value in exact)
         function.handle(grid, block, values, shared_mem=shared_bytes)
+
+    def beside(self, work: Callable[[], T]) -> T:
+        """Do ``work`` on the second stream, after everything launched before."""
+        if len(self._beside) == _BEHIND:
+            self._meet_one()
+        self._second.wait_event(self._stream.record(self._mark()))
+        self._second.use()
+        try:
+            result = work()
+        finally:
+            self._stream.use()
+        self._beside.append((work, self._second.record(self._mark())))
+        return result
+
+    def meet(self) -> None:
+        """Let the first stream wait for all that was done ``beside``."""
+        while self._beside:
+            self._meet_one()
+
+    def _meet_one(self) -> None:
+        _kept, end = self._beside.popleft()
+        self._stream.wait_event(end)
+
+    def _mark(self) -> Any:
+        """A mark in a stream, for which another stream can wait."""
+        return self._cupy.cuda.Event(disable_timing=True)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
         """Return an array of the GPU, its values undefined.
@@ -168,18 +202,26 @@ class CupyRuntime:
         Raises:
             DeviceError: the GPU's memory is full.
         """
+
+        def whole() -> None:
+            work()
+            self.meet()
+
         self._empty_retired_pools()
         pool = self._cupy.cuda.MemoryPool(self._allocate)
         try:
             with _told_if_full():
                 with self._cupy.cuda.using_allocator(pool.malloc):
-                    work()
+                    whole()
                     self._stream.synchronize()
-                    graph, constants = self._capture(work)
+                    graph, constants = self._capture(whole)
                 graph.upload(self._stream)
             for host, array in constants:
                 self.upload(host, array)
         except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                self.meet()
+            self._beside.clear()
             self._retired.append(pool)
             raise
         replay = _Replay(graph, (pool, constants), self._stream, self._event)

@@ -39,11 +39,13 @@ class Gradients:
         self.partial_squares = runtime.zeros((min(_BLOCKS, blocks(sum(sizes), _SHORT)),))
 
     def gather(self, found: Sequence[Gradient], grad: Array) -> None:
-        """Write the gradients ``found``, one of each parameter, into ``grad``, flat.
+        """Write the gradients ``found``, one of each parameter, into ``grad``, flat, when all that
+        is formed beside is there.
 
         Raises:
             ValueError: they are more or fewer, or one has another type or size.
         """
+        self._runtime.meet()
         if len(found) != len(self._sizes):
             raise ValueError(f"{len(self._sizes)} gradients were expected: got {len(found)}")
         in_parts = [  # kept until the launch

@@ -19,7 +19,7 @@ from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.between import FromNorm, ToNorm
 from tinyddpm.kernels.cuda.joined import Joined, Parts
 from tinyddpm.kernels.cuda.operands import C_NAMES, written_as
-from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
+from tinyddpm.kernels.cuda.partial_sums import AtOnce, Gradient, Sums, summed
 from tinyddpm.kernels.cuda.runtime import Argument, Precision, Runtime, blocks, contiguous
 from tinyddpm.kernels.cuda.source import Defines
 
@@ -84,7 +84,7 @@ class GroupNorm:
         runtime: the device.
         silu: whether SiLU follows the norm.
         precision: of a product that takes the result as it is written.
-        sum_up: for the gradients of parameters.
+        sums: forms the gradients of parameters.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class GroupNorm:
         *,
         silu: bool,
         precision: Precision = "fp32",
-        sum_up: SumUp = summed,
+        sums: Sums | None = None,
     ) -> None:
         self._runtime, self._silu = runtime, silu
-        self._precision, self._sum_up = precision, sum_up
+        self._precision, self._sums = precision, sums or AtOnce(runtime)
 
     def forward(
         self,
@@ -163,8 +163,8 @@ class GroupNorm:
         if weight.ndim == 2:
             by_image = summed(self._runtime, by_channel)  # (N, 2, C)
             return dx, by_image[:, 1], by_image[:, 0]
-        sums = self._sum_up(self._runtime, by_channel.reshape(-1, 2, cut.channels))
-        return dx, sums[1], sums[0]
+        by_both = self._sums.sum_up(by_channel.reshape(-1, 2, cut.channels))
+        return dx, by_both[1], by_both[0]
 
     def _launch(
         self,

@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.operands import Operand, Operands, PreparedWeight
-from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
+from tinyddpm.kernels.cuda.partial_sums import AtOnce, Gradient, Sums
 from tinyddpm.kernels.cuda.products import Geometry, Products
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 
@@ -20,11 +20,11 @@ class LinearSaved(NamedTuple):
 
 @final
 class Linears:
-    """The kernels of one runtime, in one precision; ``sum_up`` is for gradients of parameters."""
+    """The kernels of one runtime, in one precision; ``sums`` forms the gradients of parameters."""
 
-    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
-        self._runtime, self._sum_up = runtime, sum_up
-        self._operands = Operands(runtime, precision, sum_up)
+    def __init__(self, runtime: Runtime, precision: Precision, sums: Sums | None = None) -> None:
+        self._sums = sums or AtOnce(runtime)
+        self._operands = Operands(runtime, precision, self._sums)
         self._products = Products(runtime, precision)
 
     def prepare(self, weight: Array) -> PreparedWeight:
@@ -46,9 +46,11 @@ class Linears:
         x, weight = saved
         operand, dbias = self._operands.image_and_sums(_in_a_row(dy))
         geometry, by_in = _row(operand), weight.plain.by_in
+        dweight = self._sums.product(
+            lambda: self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
+        )
         dx = self._products.convolve(operand, by_in, geometry, residual=_added(dskip))
-        partial = self._products.weight_gradient(x, operand, geometry)[:, 0, 0]
-        return dx.reshape(*dy.shape[:-1], -1), self._sum_up(self._runtime, partial), dbias
+        return dx.reshape(*dy.shape[:-1], -1), dweight, dbias
 
 
 def _in_a_row(x: Array) -> Array:

@@ -20,7 +20,7 @@ from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.between import FromNorm
 from tinyddpm.kernels.cuda.items import table_of
 from tinyddpm.kernels.cuda.joined import Joined, Parts
-from tinyddpm.kernels.cuda.partial_sums import Gradient, SumUp, summed
+from tinyddpm.kernels.cuda.partial_sums import AtOnce, Gradient, Sums, summed
 from tinyddpm.kernels.cuda.runtime import (
     Argument,
     Dim3,
@@ -109,10 +109,11 @@ class _Slabs(NamedTuple):
 
 @final
 class Operands:
-    """Makes the operands of products in one precision; ``sum_up`` is for sums over all pixels."""
+    """Makes the operands of products in one precision; ``sums`` forms sums over all pixels."""
 
-    def __init__(self, runtime: Runtime, precision: Precision, sum_up: SumUp = summed) -> None:
-        self._runtime, self._format, self._sum_up = runtime, FORMATS[precision], sum_up
+    def __init__(self, runtime: Runtime, precision: Precision, sums: Sums | None = None) -> None:
+        self._runtime, self._format = runtime, FORMATS[precision]
+        self._sums = sums or AtOnce(runtime)
         self._defines = operands_defines(precision)
         self._packs_images = precision != "fp32"
 
@@ -137,7 +138,7 @@ class Operands:
             operand, partial = self._packed_and_summed(x, len(x) if by_image else 1)
         if by_image:
             return operand, summed(self._runtime, partial)
-        return operand, self._sum_up(self._runtime, partial.reshape(-1, partial.shape[-1]))
+        return operand, self._sums.sum_up(partial.reshape(-1, partial.shape[-1]))
 
     def _packed_and_summed(self, x: Array, images: int) -> tuple[Operand, Array]:
         """The operand, and the sums over each slab of so many images, (slabs, images, C)."""

@@ -1,8 +1,9 @@
 """Partial sums of many blocks, added up in an order that depends on their number alone.
 
 What the sum is needed for decides when it is formed: ``summed`` does so at once, by a launch of its
-own. A parameter's gradient may wait: ``in_parts`` leaves it to the kernel that gathers all of them
-(see ``gradients``).
+own. A parameter's gradient may wait. With ``AtTheEnd`` it is left to the kernel that gathers all of
+them (see ``gradients``), and the product that it is the sum of is formed beside what follows: the
+rest of the backward does without it, and a small network's kernels have too few blocks for a card.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, final
 
 from tinyddpm.arrays import Array
 from tinyddpm.kernels.cuda.runtime import Runtime, blocks
@@ -29,12 +31,48 @@ class InParts:
 
 
 Gradient = Array | InParts
-SumUp = Callable[[Runtime, Array], Gradient]  # ``summed`` or ``in_parts``
 
 
-def in_parts(runtime: Runtime, partial: Array) -> Gradient:
-    """Return the sum of ``partial`` over its first axis, in parts if these are small enough."""
-    return InParts(partial) if partial.nbytes <= _WAITING else summed(runtime, partial)
+class Sums(Protocol):
+    """When gradients of parameters are formed."""
+
+    def sum_up(self, partial: Array) -> Gradient:
+        """Return the sum of ``partial`` over its first axis."""
+
+    def product(self, compute: Callable[[], Array]) -> Gradient:
+        """Return the sum of what ``compute`` gives, over its first axis."""
+
+
+@final
+class AtOnce:
+    """They are formed before all that follows, which may read them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def sum_up(self, partial: Array) -> Array:
+        """Return the sum of ``partial`` over its first axis."""
+        return summed(self._runtime, partial)
+
+    def product(self, compute: Callable[[], Array]) -> Array:
+        """Return the sum of what ``compute`` gives, over its first axis."""
+        return self.sum_up(compute())
+
+
+@final
+class AtTheEnd:
+    """They may be read after ``Runtime.meet``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def sum_up(self, partial: Array) -> Gradient:
+        """Return the sum of ``partial`` over its first axis, in parts if these are small enough."""
+        return InParts(partial) if partial.nbytes <= _WAITING else summed(self._runtime, partial)
+
+    def product(self, compute: Callable[[], Array]) -> Gradient:
+        """Return the sum of what ``compute`` gives, over its first axis, formed beside the rest."""
+        return self._runtime.beside(lambda: self.sum_up(compute()))
 
 
 def summed(runtime: Runtime, partial: Array) -> Array:

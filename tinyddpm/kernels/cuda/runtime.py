@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ Dim3 = tuple[int, ...]
 # What products are made of; sums are always float32. In bf16, so is what passes between a product
 # and a norm.
 Precision = Literal["fp32", "tf32", "bf16"]
+
+T = TypeVar("T")
 
 AHEAD = 8  # launches of a recording that may wait for the device: enough to keep it busy
 SHARED_BYTES = 99 * 1024  # what a block may use on every card from sm_80 on
@@ -37,7 +39,10 @@ class Function:
 
 
 class Runtime(Protocol):
-    """A device: it compiles and launches kernels, and owns memory. Launches keep their order."""
+    """A device: it compiles and launches kernels, and owns memory.
+
+    Launches keep their order, but for those ``beside`` the others.
+    """
 
     def function(self, file: str, name: str, defines: Defines | None = None) -> Function:
         """Return kernel ``name`` of ``file`` in this folder, compiled once for these ``defines``.
@@ -61,6 +66,16 @@ class Runtime(Protocol):
             TypeError: the arguments are not those of the signature.
             ValueError: the grid, the block or the shared memory are larger than a card allows.
         """
+
+    def beside(self, work: Callable[[], T]) -> T:
+        """Do ``work``, whose launches come after those before it, but not before those behind it.
+
+        Until ``meet`` both may run at the same time: those behind may neither write what ``work``
+        reads nor read what it writes. What ``work`` refers to is kept as long as that is needed.
+        """
+
+    def meet(self) -> None:
+        """Let what follows come after all that was done ``beside``."""
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
         """Return an array of this device, its values undefined."""

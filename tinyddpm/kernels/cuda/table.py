@@ -8,22 +8,23 @@ from tinyddpm.kernels.cuda.dropout import Dropout
 from tinyddpm.kernels.cuda.group_norm import GroupNorm
 from tinyddpm.kernels.cuda.joined import join, join_backward
 from tinyddpm.kernels.cuda.linear import Linears
-from tinyddpm.kernels.cuda.partial_sums import SumUp, summed
+from tinyddpm.kernels.cuda.partial_sums import Sums
 from tinyddpm.kernels.cuda.runtime import Precision, Runtime
 from tinyddpm.kernels.cuda.silu import Silu
 from tinyddpm.ops.kernels import Kernels
 
 
-def cuda_table(runtime: Runtime, precision: Precision = "fp32", sum_up: SumUp = summed) -> Kernels:
+def cuda_table(
+    runtime: Runtime, precision: Precision = "fp32", sums: Sums | None = None
+) -> Kernels:
     """Return the table whose kernels run on ``runtime``; ``precision`` is that of products.
 
-    With ``partial_sums.in_parts`` for ``sum_up`` some gradients of parameters are yet to be added
-    up, as ``gradients.Gradients`` does it.
+    ``sums`` says when gradients of parameters are formed: at once, unless told.
     """
-    linears = Linears(runtime, precision, sum_up)
-    convolutions = Convolutions(runtime, precision, sum_up)
+    linears = Linears(runtime, precision, sums)
+    convolutions = Convolutions(runtime, precision, sums)
     norm, norm_silu = (
-        GroupNorm(runtime, silu=silu, precision=precision, sum_up=sum_up) for silu in (False, True)
+        GroupNorm(runtime, silu=silu, precision=precision, sums=sums) for silu in (False, True)
     )
     dropout, silu = Dropout(runtime), Silu(runtime, precision)
     attention = Attention(runtime, precision)
